@@ -1,0 +1,63 @@
+"""What a model promises: the base class every model of the library has, and the abilities an evaluation asks for.
+
+A model declares an ability by having its method. Evaluation protocols test for the ability with `isinstance`,
+never for a class, so a model written elsewhere takes part as soon as it has the methods.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, Protocol, runtime_checkable
+
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+
+from objectscape.scene import Decomposition, Losses, Scene
+
+
+class Model(nn.Module, PyTorchModelHubMixin, ABC):
+    """Base of every model: an `nn.Module` whose keyword-only constructor arguments are all its hyperparameters.
+
+    `save_pretrained(folder)` writes `config.json` and `model.safetensors`, `from_pretrained(folder_or_hub_id)` reads
+    them (the convention of huggingface_hub). `objectscape.load` does the same without knowing the class.
+
+    Subclasses implement `forward(scene) -> Decomposition` and `loss(scene, output, step) -> Losses`. Whatever needs
+    parameters happens in `forward`; `loss` is arithmetic on its arguments only.
+    """
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Every constructor argument with its value."""
+        return dict(self._hub_mixin_config or {})
+
+    @abstractmethod
+    def forward(self, scene: Scene) -> Decomposition:
+        """What the model makes of a batch; reads `scene.pixels`."""
+
+    @abstractmethod
+    def loss(self, scene: Scene, output: Decomposition, step: int) -> Losses:
+        """The objective after `step` optimiser steps."""
+
+
+@runtime_checkable
+class Decomposes(Protocol):
+    """Says which pixels belong to which object, with `slots` slots (settable where the model allows it)."""
+
+    slots: int
+
+    def __call__(self, scene: Scene) -> Decomposition: ...
+
+
+@runtime_checkable
+class Generates(Protocol):
+    """Imagines new scenes: `sample(n)` returns n of them, in parts, as a Decomposition whose `recon` is the image."""
+
+    def sample(self, n: int, *, noise: Tensor | None = None) -> Decomposition: ...
+
+
+ABILITIES: dict[str, type] = {"decompose": Decomposes, "generate": Generates}
+
+
+def abilities(model: nn.Module) -> list[str]:
+    """Names of what the model can do."""
+    return [name for name, protocol in ABILITIES.items() if isinstance(model, protocol)]
