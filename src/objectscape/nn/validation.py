@@ -1,0 +1,40 @@
+"""Checks of constructor options and inputs that every model makes, with messages that say how to fix the problem."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+from torch import Tensor
+
+
+def check_at_least(minimum: int, **options: int) -> None:
+    """Raise ValueError for the first of `options` (name=value) that is not an int of at least `minimum`."""
+    for name, value in options.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+            raise ValueError(f"{name}={value!r}; expected an integer of at least {minimum}")
+
+
+def check_positive(**options: float) -> None:
+    """Raise ValueError for the first of `options` (name=value) that is not greater than zero."""
+    for name, value in options.items():
+        if not value > 0:
+            raise ValueError(f"{name}={value!r}; expected a number greater than 0")
+
+
+def check_choice(name: str, value: object, allowed: Sequence[object]) -> None:
+    """Raise ValueError, with the nearest match if there is one, unless `value` is in `allowed`."""
+    if value in allowed:
+        return
+    near = difflib.get_close_matches(str(value), [str(choice) for choice in allowed], n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"{name}={value!r}; choose one of {', '.join(map(repr, allowed))}{hint}")
+
+
+def check_images(images: Tensor, image_size: int) -> None:
+    """Raise ValueError unless `images` is a batch of still pictures (B, 3, image_size, image_size)."""
+    if images.ndim != 4 or images.shape[1:] != (3, image_size, image_size):
+        raise ValueError(
+            f"the model was built for images (B, 3, {image_size}, {image_size}) but got {tuple(images.shape)}; "
+            "resize the data or build the model with that image_size (clips: fold the time axis into the batch)"
+        )
