@@ -75,6 +75,7 @@ class Case:
         """Assert the L2 norm of d loss / d leaf for every recorded gradient. A leaf the loss does not reach has norm 0."""
         recorded = self.group("grad_norms")
         rule = self.info.get("grad_tolerance", self.info.get("tolerance", {}))
+        rtol = rule.get("grad_rtol", rule.get("rtol", 1e-3))
         skipped = {*rule.get("skip", ()), *skip}
         names = [key for key in recorded if key not in skipped]
         missing = [key for key in names if key not in leaves]
@@ -82,9 +83,7 @@ class Case:
         grads = torch.autograd.grad(loss, [leaves[key] for key in names], allow_unused=True)
         for key, grad in zip(names, grads, strict=True):
             norm = 0.0 if grad is None else float(grad.double().norm())
-            self._assert_close(
-                f"grad_norms/{key}", norm, recorded[key], rtol=rule.get("rtol", 1e-3), atol=rule.get("atol", 1e-5)
-            )
+            self._assert_close(f"grad_norms/{key}", norm, recorded[key], rtol=rtol, atol=rule.get("atol", 1e-5))
 
     def finish(self, *, ignore: tuple[str, ...] = ()) -> None:
         """Fail if a recorded output was never compared. `ignore` names outputs that are not computed, with a reason in the runner."""

@@ -1,0 +1,1 @@
+"""One module per family of the GENESIS code base; `objectscape.checkpoints.genesis` chooses between them."""

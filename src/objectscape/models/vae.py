@@ -1,0 +1,151 @@
+"""The baseline VAEs of the GENESIS papers: the whole scene in one latent.
+
+1. Six gated convolutions encode the image; two linear heads give q(z | x) (Kingma and Welling 2014, arXiv 1312.6114).
+2. DC-VAE decodes z by gated transposed convolutions; BD-VAE by a spatial broadcast decoder (arXiv 1901.07017).
+3. Pixels are Gaussian around the redrawn image. The loss is the negative log-likelihood plus beta times the KL to
+   N(0, 1): a constant beta makes a beta-VAE, GECO (`objectscape.training.geco`) a constrained one, as published.
+
+It generates and redraws but does not decompose, so it has no `slots`: its Decomposition is one slot that owns all.
+The KL is a one-sample estimate, as in the released code, whose unreachable flow posteriors are left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from objectscape.contract import Model
+from objectscape.nn.broadcast_decoder import BroadcastDecoder
+from objectscape.nn.distributions import sample_gaussian
+from objectscape.nn.gated_conv import GatedDecoder, GatedEncoder
+from objectscape.nn.gaussian_heads import full_precision, posterior_parameters, sampled_kl
+from objectscape.nn.likelihoods import gaussian_log_likelihood
+from objectscape.nn.validation import check_at_least, check_choice, check_images, check_positive
+from objectscape.scene import Decomposition, Losses, Scene
+
+FEATURES = 256
+"""Length of the encoder's result."""
+BROADCAST_CHANNELS = 64
+"""Channels of the broadcast decoder."""
+
+
+@dataclass(kw_only=True)
+class VAEDecomposition(Decomposition):
+    """What the VAE makes of a scene; K = 1."""
+
+    mean: Tensor
+    """(B, D) of q(z | x)."""
+    std: Tensor
+    """(B, D)"""
+    nll: Tensor
+    """(B,) negative log-likelihood in nats, summed over pixels and channels."""
+    kl: Tensor
+    """(B,) one-sample estimate of the KL in nats; it can be negative."""
+
+
+torch.utils._pytree.register_dataclass(VAEDecomposition)
+
+
+class VAE(Model):
+    """DC-VAE and BD-VAE. The defaults are the papers' DC-VAE for 64 x 64 images.
+
+    Args:
+        image_size: side S of the square images in pixels: 32, 64, 128 or 256.
+        latent_dim: D.
+        decoder: "deconvolution" (DC-VAE) or "broadcast" (BD-VAE).
+        pixel_std: standard deviation of every pixel and channel.
+        pixel_bound: a sigmoid on the redrawn image.
+        beta: constant weight of the KL, unless `loss` is given another.
+        beta_warmup: optimizer steps over which the constant weight rises linearly from 0; 0 is none.
+
+    Raises:
+        ValueError: if an option is out of its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int = 64,
+        latent_dim: int = 64,
+        decoder: Literal["deconvolution", "broadcast"] = "deconvolution",
+        pixel_std: float = 0.7,
+        pixel_bound: bool = True,
+        beta: float = 0.5,
+        beta_warmup: int = 0,
+    ) -> None:
+        super().__init__()
+        check_at_least(1, latent_dim=latent_dim)
+        check_at_least(0, beta_warmup=beta_warmup)
+        check_positive(pixel_std=pixel_std)
+        check_choice("decoder", decoder, ("deconvolution", "broadcast"))
+        self.image_size, self.latent_dim = image_size, latent_dim
+        self.pixel_std, self.pixel_bound = pixel_std, pixel_bound
+        self.beta, self.beta_warmup = beta, beta_warmup
+        self.encoder = GatedEncoder(image_size=image_size, out_features=FEATURES, norm="none")
+        self.posterior = nn.Linear(FEATURES, 2 * latent_dim)
+        self.decoder: nn.Module
+        if decoder == "broadcast":
+            self.decoder = nn.Sequential(
+                BroadcastDecoder(
+                    latent_dim=latent_dim,
+                    out_channels=BROADCAST_CHANNELS,
+                    image_size=image_size,
+                    hidden_channels=BROADCAST_CHANNELS,
+                ),
+                nn.ELU(),
+                nn.Conv2d(BROADCAST_CHANNELS, 3, 1),
+            )
+        else:
+            self.decoder = GatedDecoder(image_size=image_size, latent_dim=latent_dim, out_channels=3, norm="none")
+
+    def forward(self, scene: Scene) -> VAEDecomposition:
+        """Redraw a batch of images of the constructor's size."""
+        image = scene.pixels  # (B, 3, H, W)
+        check_images(image, self.image_size)
+        mean, std = posterior_parameters(self.posterior(self.encoder(image)))  # (B, D)
+        z = sample_gaussian(mean, std)
+        drawn = self.decode(z[:, None])
+        return VAEDecomposition(
+            recon=drawn.recon,
+            masks=drawn.masks,
+            components=drawn.components,
+            slots=drawn.slots,
+            mean=mean,
+            std=std,
+            nll=-gaussian_log_likelihood(image, drawn.recon, self.pixel_std).sum((1, 2, 3)),  # over channels and pixels
+            kl=sampled_kl(z, mean, std, torch.zeros_like(z), torch.ones_like(z)),
+        )
+
+    def loss(self, scene: Scene, output: Decomposition, step: int, *, beta: Tensor | float | None = None) -> Losses:
+        """Negative log-likelihood + beta * KL, in nats, averaged over the batch.
+
+        Args:
+            scene: unused; the likelihood is part of `output`.
+            output: what `forward` returned.
+            step: counts for the warm-up of the constant weight.
+            beta: weight of the KL, GECO's for example, in place of the constructor's.
+        """
+        assert isinstance(output, VAEDecomposition)
+        if beta is None:
+            beta = self.beta * min(1.0, step / self.beta_warmup) if self.beta_warmup else self.beta
+        err, kl = output.nll.mean(), output.kl.mean()
+        terms = {"err": err, "kl": kl, "negative_elbo": err + kl}
+        return Losses(total=err + beta * kl, terms={name: value.detach() for name, value in terms.items()})
+
+    def sample(self, n: int, *, noise: Tensor | None = None) -> Decomposition:
+        """Imagine `n` scenes; `noise` (n, 1, D) standard normal replaces the draw."""
+        zeros = self.posterior.weight.new_zeros(n, 1, self.latent_dim)
+        if noise is not None and noise.shape != zeros.shape:
+            raise ValueError(f"noise has shape {tuple(noise.shape)}; expected {tuple(zeros.shape)}")
+        return self.decode(sample_gaussian(zeros, torch.ones_like(zeros), noise))
+
+    def decode(self, slots: Tensor) -> Decomposition:
+        """Draw latents (B, 1, D)."""
+        drawn = full_precision(self.decoder(slots.squeeze(1)))  # (B, 3, H, W)
+        recon = drawn.sigmoid() if self.pixel_bound else drawn
+        return Decomposition(
+            recon=recon, masks=torch.ones_like(recon[:, None, :1]), components=recon[:, None], slots=slots
+        )

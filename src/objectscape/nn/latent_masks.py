@@ -1,0 +1,61 @@
+"""Masks from a sequence of latents: the attention part that GENESIS and GENESIS-S share.
+
+Source: Engelcke et al., "GENESIS: Generative Scene Inference and Sampling with Object-Centric Latent Representations"
+(ICLR 2020), sections 3.1-3.2, and the released code.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from objectscape.nn.distributions import sample_gaussian
+from objectscape.nn.gated_conv import GatedDecoder, GatedEncoder
+from objectscape.nn.gaussian_heads import full_precision, posterior_parameters
+from objectscape.nn.stick_breaking import stick_breaking_from_logits
+from objectscape.nn.validation import check_at_least
+
+FEATURES = 256
+
+
+class LatentMasks(nn.Module):
+    """q(z_1..K | x), one step conditioned on the sample before it, and the decoder from the latents to the masks.
+
+    Args:
+        image_size: side H = W: 32, 64, 128 or 256 pixels.
+        latent_dim: D of each mask latent.
+        encoder_norm: "batch", "instance" or "none".
+        decoder_norm: the same.
+    """
+
+    def __init__(self, *, image_size: int, latent_dim: int, encoder_norm: str, decoder_norm: str) -> None:
+        super().__init__()
+        check_at_least(1, latent_dim=latent_dim)
+        self.encoder = GatedEncoder(image_size=image_size, out_features=FEATURES, norm=encoder_norm)
+        self.first = nn.Linear(FEATURES, 2 * latent_dim)
+        self.recurrence = nn.LSTMCell(FEATURES + latent_dim, 2 * latent_dim)
+        self.next = nn.Linear(2 * latent_dim, 2 * latent_dim)
+        self.decoder = GatedDecoder(image_size=image_size, latent_dim=latent_dim, out_channels=1, norm=decoder_norm)
+
+    def infer(self, image: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Sample, mean and std of the posterior, each (B, steps, D), from images (B, 3, H, W)."""
+        features = self.encoder(image)  # (B, FEATURES)
+        mean, std = posterior_parameters(self.first(features))  # (B, D)
+        means, stds, samples = [mean], [std], [sample_gaussian(mean, std)]
+        state = None
+        for _ in range(steps - 1):  # sequential by its maths: each step sees the sample before it
+            state = self.recurrence(torch.cat([features, samples[-1].to(features.dtype)], dim=1), state)
+            mean, std = posterior_parameters(self.next(state[0]))
+            means.append(mean)
+            stds.append(std)
+            samples.append(sample_gaussian(mean, std))
+        return torch.stack(samples, 1), torch.stack(means, 1), torch.stack(stds, 1)
+
+    def decode(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Log masks and log scopes, both (B, K, 1, H, W), from latents z (B, K, D).
+
+        The last slot takes the whole remaining scope, so its own logit is decoded (it is part of the batch that batch
+        normalization sees, as in the released code) but not used.
+        """
+        logits = full_precision(self.decoder(z.flatten(0, 1))).unflatten(0, z.shape[:2])  # (B, K, 1, H, W)
+        return stick_breaking_from_logits(logits[:, :-1])
