@@ -1,0 +1,32 @@
+"""Pictures: what a model makes of a scene, what a data set holds, how training went.
+
+Everything here knows `Scene` and `Decomposition` only. Matplotlib, Pillow and imageio are imported by the functions
+that need them, so importing this package costs no more than torch.
+"""
+
+from objectscape.viz.animation import decomposition_video, save_animation, training_progress
+from objectscape.viz.figures import construction_figure, dataset_figure, decomposition_figure, samples_figure
+from objectscape.viz.files import load_image, save_figure, save_image
+from objectscape.viz.learning import learning_curves
+from objectscape.viz.palette import SLOT_COLORS, color_masks, color_segments, color_slots, slot_colors
+from objectscape.viz.tiles import decomposition_array
+
+__all__ = [
+    "SLOT_COLORS",
+    "color_masks",
+    "color_segments",
+    "color_slots",
+    "construction_figure",
+    "dataset_figure",
+    "decomposition_array",
+    "decomposition_figure",
+    "decomposition_video",
+    "learning_curves",
+    "load_image",
+    "samples_figure",
+    "save_animation",
+    "save_figure",
+    "save_image",
+    "slot_colors",
+    "training_progress",
+]

@@ -1,0 +1,193 @@
+"""The raster side of the pictures: small images enlarged to crisp tiles, and a fast grid of them without matplotlib.
+
+Tiles are (n, h, w, 3) uint8 NumPy arrays, n scenes; images are enlarged by a whole factor (nearest), so that each
+pixel stays a square and outlines can be thinner than a pixel of the image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from objectscape.scene import Decomposition, Scene
+from objectscape.viz.palette import color_masks, color_segments, color_slots, slot_colors
+
+Tiles = np.ndarray
+CHECKER = (255, 228)
+"""Grey levels of the checkerboard that shows through where a slot's mask is zero."""
+
+
+@dataclass(kw_only=True)
+class Panel:
+    """One column of a decomposition picture."""
+
+    name: str
+    tiles: Tiles
+    """(n, h, w, 3) uint8."""
+    slot: int | None = None
+    """Slot whose color frames the tiles; None for no frame."""
+
+
+@dataclass(kw_only=True)
+class Parts:
+    """The first `count` scenes of a decomposition, on the CPU, in [0, 1], at the size of the tiles."""
+
+    recon: Tensor
+    """(n, 3, h, w)."""
+    masks: Tensor
+    """(n, K, 1, h, w)."""
+    components: Tensor
+    """(n, K, 3, h, w)."""
+
+
+def enlargement(height: int, width: int, pixels: int) -> int:
+    """The whole factor that makes the longer side at least `pixels` long."""
+    return max(1, -(-pixels // max(height, width)))
+
+
+def enlarge(image: Tensor, factor: int) -> Tensor:
+    """(..., H, W) -> (..., factor * H, factor * W), nearest."""
+    return image.repeat_interleave(factor, -2).repeat_interleave(factor, -1)
+
+
+def unit(image: Tensor) -> Tensor:
+    """Float32 on the CPU in [0, 1]; what is not a number becomes black."""
+    return torch.nan_to_num(image.detach().float().cpu(), nan=0.0).clamp(0, 1)
+
+
+def to_tiles(image: Tensor) -> Tiles:
+    """(..., 3, h, w) uint8, or float in [0, 1], -> (..., h, w, 3) uint8 array."""
+    if image.dtype != torch.uint8:
+        image = (image * 255).round().to(torch.uint8)
+    return image.movedim(-3, -1).contiguous().numpy()
+
+
+def refuse_video(name: str, image: Tensor) -> None:
+    """Raise if `image` has a time axis."""
+    if image.ndim == 5:
+        raise ValueError(
+            f"{name} has shape {tuple(image.shape)}: a time axis. Pass scene[i] and output[i] to draw the frames of "
+            "clip i as rows, or make an animation with objectscape.viz.decomposition_video(scene, output)."
+        )
+
+
+def parts_of(output: Decomposition, count: int, pixels: int) -> Parts:
+    """The first `count` scenes of `output` as tiles.
+
+    Raises:
+        ValueError: if `count` is below 1, the output has a time axis, or its fields disagree in shape.
+    """
+    if count < 1:
+        raise ValueError(f"count={count}; draw at least one scene")
+    refuse_video("output.recon", output.recon)
+    b, _, height, width = output.recon.shape
+    k = output.masks.shape[1]
+    if output.masks.shape != (b, k, 1, height, width) or output.components.shape != (b, k, 3, height, width):
+        raise ValueError(
+            f"output.recon is {tuple(output.recon.shape)}, output.masks {tuple(output.masks.shape)}, output.components "
+            f"{tuple(output.components.shape)}; expected (B, 3, H, W), (B, K, 1, H, W) and (B, K, 3, H, W)"
+        )
+    factor = enlargement(height, width, pixels)
+    fields = (enlarge(unit(field[:count]), factor) for field in (output.recon, output.masks, output.components))
+    return Parts(**dict(zip(("recon", "masks", "components"), fields)))
+
+
+def checkerboard(height: int, width: int) -> Tensor:
+    """(height, width) light checkerboard in [0, 1], about twelve cells along the longer side."""
+    cell = max(1, max(height, width) // 12)
+    y, x = torch.arange(height)[:, None] // cell, torch.arange(width) // cell
+    light, dark = CHECKER
+    return torch.where((x + y) % 2 == 0, light / 255, dark / 255)
+
+
+def composite(picture: Tensor, mask: Tensor) -> Tensor:
+    """`picture` (..., 3, h, w) where `mask` (..., 1, h, w) is one, a checkerboard where it is zero."""
+    return mask * picture + (1 - mask) * checkerboard(*picture.shape[-2:])
+
+
+def outline(image: Tensor, segments: Tensor) -> Tensor:
+    """The image with the border of each segment drawn just inside it, in the slot's color.
+
+    Args:
+        image: (n, 3, h, w) in [0, 1].
+        segments: (n, h, w) slot numbers.
+    """
+    ids = segments.float()[:, None]  # (n, 1, h, w)
+    reach = max(1, round(max(image.shape[-2:]) / 64))
+    highest, lowest = (sign * F.max_pool2d(sign * ids, 2 * reach + 1, 1, reach) for sign in (1, -1))
+    border = (highest != ids) | (lowest != ids)  # some pixel within reach belongs to another segment
+    return torch.where(border, color_slots(segments).float() / 255, image)
+
+
+def shown_slots(masks: Tensor, most: int) -> list[int]:
+    """The at most `most` slots with the largest masks over all scenes, in order of their number. masks (n, K, ...)."""
+    areas = masks.flatten(2).sum(-1).sum(0)  # (K,)
+    return sorted(areas.argsort(descending=True, stable=True)[:most].tolist())
+
+
+def decomposition_panels(
+    scene: Scene, output: Decomposition, *, count: int, pixels: int, max_slots: int
+) -> list[Panel]:
+    """The columns of a decomposition picture: image, truth if known, reconstruction, masks, segments, every slot."""
+    refuse_video("scene.image", scene.image)
+    if scene.image.shape != output.recon.shape:
+        raise ValueError(
+            f"scene.image has shape {tuple(scene.image.shape)} but output.recon {tuple(output.recon.shape)}; "
+            "pass the batch that the model was called with"
+        )
+    parts = parts_of(output, count, pixels)
+    factor = parts.recon.shape[-1] // scene.image.shape[-1]
+    image = enlarge(unit(Scene(image=scene.image[:count]).pixels), factor)
+    panels = [Panel(name="image", tiles=to_tiles(image))]
+    if scene.segments is not None:
+        truth = color_segments(scene.segments[:count].cpu())
+        panels.append(Panel(name="truth", tiles=to_tiles(enlarge(truth, factor))))
+    owners = parts.masks.squeeze(2).argmax(1)  # (n, h, w)
+    drawn = composite(parts.components, parts.masks)  # (n, K, 3, h, w)
+    panels += [
+        Panel(name="reconstruction", tiles=to_tiles(parts.recon)),
+        Panel(name="masks", tiles=to_tiles(color_masks(parts.masks))),
+        Panel(name="segments", tiles=to_tiles(outline(image, owners))),
+    ]
+    for k in shown_slots(parts.masks, max_slots):
+        panels.append(Panel(name=f"slot {k}", tiles=to_tiles(drawn[:, k]), slot=k))
+    return panels
+
+
+def decomposition_array(
+    scene: Scene, output: Decomposition, count: int = 8, *, pixels: int = 96, max_slots: int = 16
+) -> np.ndarray:
+    """A decomposition picture without text, fast enough for every validation step: one row per scene.
+
+    Columns: image, ground truth if known, reconstruction, masks as colors, segments as outlines over the image, then
+    each slot on a checkerboard in a frame of its color. The size depends only on the shapes and on `count`, so that
+    pictures of one run make an animation.
+
+    Args:
+        scene: (B, 3, H, W) images.
+        output: what the model made of them.
+        count: scenes drawn, the first ones of the batch.
+        pixels: least length of a tile's longer side.
+        max_slots: if there are more slots, those with the largest masks are shown.
+
+    Returns:
+        (height, width, 3) uint8.
+
+    Raises:
+        ValueError: if there is a time axis, if shapes disagree, or if `count` is below 1.
+    """
+    panels = decomposition_panels(scene, output, count=count, pixels=pixels, max_slots=max_slots)
+    n, h, w, _ = panels[0].tiles.shape
+    edge = max(2, h // 32)  # width of the frames and of the gaps between them
+    colors = slot_colors(output.masks.shape[1]).numpy()
+    grid = np.full((n, h + 3 * edge, len(panels), w + 3 * edge, 3), 255, dtype=np.uint8)
+    for column, panel in enumerate(panels):
+        if panel.slot is not None:
+            grid[:, : h + 2 * edge, column, : w + 2 * edge] = colors[panel.slot]
+        grid[:, edge : edge + h, column, edge : edge + w] = panel.tiles
+    rows = grid.reshape(n * (h + 3 * edge), -1, 3)
+    return np.pad(rows, ((edge, 0), (edge, 0), (0, 0)), constant_values=255)
