@@ -63,7 +63,9 @@ def learning_curves(
     chosen = _choose_keys([rows for members in groups.values() for rows in members], keys, x)
     lines = -(-len(chosen) // columns)
     columns = -(-len(chosen) // lines)  # as even as the number of panels allows
-    figure = Figure(figsize=(3.1 * columns, 2.2 * lines + 0.3), dpi=150, layout="constrained", facecolor="white")
+    legend_lines = -(-len(groups) // columns)  # an entry is about as wide as a panel
+    height = 2.2 * lines + 0.1 + 0.2 * legend_lines
+    figure = Figure(figsize=(3.1 * columns, height), dpi=150, layout="constrained", facecolor="white")
     panels = figure.subplots(lines, columns, squeeze=False).flatten()
     for axes in panels[len(chosen) :]:
         axes.remove()
@@ -74,7 +76,7 @@ def learning_curves(
         handles, labels = axes.get_legend_handles_labels()
         legend |= dict(zip(labels, handles))
     if legend:
-        figure.legend(legend.values(), legend, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+        figure.legend(legend.values(), legend, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
     return figure
 
 
