@@ -32,12 +32,21 @@ def drawing_means() -> bool:
 
 
 def sample_gaussian(mean: Tensor, std: Tensor, noise: Tensor | None = None) -> Tensor:
-    """A reparameterised draw `mean + std * noise`; `noise` is standard normal unless given (same shape as the result)."""
+    """A reparameterised draw `mean + std * noise`; `noise` is standard normal unless given (shape of the result)."""
     if noise is None:
         if drawing_means():
             return mean.expand(torch.broadcast_shapes(mean.shape, std.shape))
         noise = torch.randn(torch.broadcast_shapes(mean.shape, std.shape), dtype=mean.dtype, device=mean.device)
     return mean + std * noise
+
+
+def fixed_noise(shape: tuple[int, ...] | torch.Size, like: Tensor) -> Tensor:
+    """Standard normal numbers, the same at every call, for draws that break a symmetry.
+
+    Slots that start at their common mean stay identical for ever; under `posterior_means` they start from these.
+    """
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(shape, generator=generator).to(dtype=like.dtype, device=like.device)
 
 
 def sample_uniform(shape: tuple[int, ...] | torch.Size, like: Tensor, noise: Tensor | None = None) -> Tensor:

@@ -1,0 +1,187 @@
+"""Slot Attention for object discovery (Locatello et al., "Object-Centric Learning with Slot Attention", NeurIPS 2020).
+
+An autoencoder whose bottleneck is a set. A full-resolution convolutional network turns each pixel into a token that
+knows its place; K slots, drawn from one shared Gaussian, compete for the tokens through attention that is normalized
+over the slots; each slot is drawn on its own as RGB and a mask logit; a softmax over the slots blends the pictures. The
+only objective is squared error, and the slots specialize on objects because each must explain its own pixels.
+
+Design decisions
+- Defaults are the authors' settings for CLEVR6 at 128x128, with their code's epsilons and Keras initialization.
+- `reduction="mean"` is the published objective, which unlike the library's other losses is not in nats: a mean over
+  pixels and channels. "sum" is, up to a constant, the negative log-likelihood of a Gaussian of standard deviation
+  sqrt(1/2), as in EfficientMORL's version. Adam ignores the factor between the two, except through its epsilon.
+- `output="linear"` lets RGB leave the range and measures the error on images in [-1, 1], four times that in [0, 1].
+  Whatever the choice, the Decomposition is in [0, 1].
+
+Deviations from the released codes: the initial slots' spread is always parametrized by its logarithm (EfficientMORL's
+version: a softplus variance); non-square images work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from objectscape.contract import Model
+from objectscape.nn.slot_attention import SlotAttention
+from objectscape.nn.slot_decoders import make_slot_decoder
+from objectscape.nn.slot_encoder import SlotEncoder
+from objectscape.nn.validation import check_at_least, check_choice, check_positive
+from objectscape.scene import Decomposition, Losses, Scene
+
+
+@dataclass(kw_only=True)
+class SlotAttentionOutput(Decomposition):
+    """A Decomposition, and where the slots looked."""
+
+    attention: Tensor
+    """(B, K, H, W) attention of the last iteration; sums to 1 over K. Coarser than `masks`, and often less clean."""
+
+
+torch.utils._pytree.register_dataclass(SlotAttentionOutput)
+
+
+class SlotAttentionModel(Model):
+    """The Slot Attention autoencoder.
+
+    Args:
+        image_size: height and width in pixels, or one number for both.
+        slots: number K of slots; give every object one, and the background one. Settable (if they are sampled).
+        slot_size: width D of a slot.
+        iterations: refinements of the slots. Settable: more of them at test time help with more slots.
+        hidden_size: hidden width of the slots' residual MLP.
+        encoder_channels: width of the encoder's convolutions and of the tokens (the authors: 64, on 2-D data 32).
+        decoder: "deconvolution" (the authors' for CLEVR; sides must be multiples of 16), "broadcast" (theirs for 2-D
+            data), or EfficientMORL's "small", "iodine" and "big".
+        decoder_channels: width of the decoder's convolutions; None for the published one.
+        decoder_gain: factor on the decoder's initial weights (EfficientMORL: 0.02, the first pictures are flat gray).
+        output: "linear" RGB with the error measured on images in [-1, 1], or "sigmoid" RGB and images in [0, 1].
+        reduction: squared error averaged ("mean") or summed ("sum") over pixels and channels.
+        initial_slots: "sampled" from one learned Gaussian (any number of slots), or "learned" (a fixed number).
+        gradient: "unrolled" through all iterations, or "implicit": through the last only, for memory and stability.
+        input_norm: normalize the tokens before the attention (EfficientMORL's version does not).
+        epsilon: added to the attention before it is normalized over the pixels.
+        norm_epsilon: epsilon of all layer normalizations (the authors' code: 1e-3; PyTorch's usual value: 1e-5).
+
+    Raises:
+        ValueError: for a value outside its range, or an image size that the decoder cannot draw.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int | Sequence[int] = 128,
+        slots: int = 7,
+        slot_size: int = 64,
+        iterations: int = 3,
+        hidden_size: int = 128,
+        encoder_channels: int = 64,
+        decoder: Literal["deconvolution", "broadcast", "small", "iodine", "big"] = "deconvolution",
+        decoder_channels: int | None = None,
+        decoder_gain: float = 1.0,
+        output: Literal["linear", "sigmoid"] = "linear",
+        reduction: Literal["mean", "sum"] = "mean",
+        initial_slots: Literal["sampled", "learned"] = "sampled",
+        gradient: Literal["unrolled", "implicit"] = "unrolled",
+        input_norm: bool = True,
+        epsilon: float = 1e-8,
+        norm_epsilon: float = 1e-3,
+    ) -> None:
+        super().__init__()
+        size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        if len(size) != 2 or min(size) < 1:
+            raise ValueError(
+                f"image_size={image_size}: expected one number of pixels, or height and width, at least 1."
+            )
+        check_at_least(1, encoder_channels=encoder_channels)
+        check_positive(decoder_gain=decoder_gain)
+        check_choice("output", output, ("linear", "sigmoid"))
+        check_choice("reduction", reduction, ("mean", "sum"))
+        self.image_size = (size[0], size[1])
+        self.output = output
+        self.reduction = reduction
+        self.encoder = SlotEncoder(image_size=self.image_size, channels=encoder_channels, norm_epsilon=norm_epsilon)
+        self.attention = SlotAttention(
+            input_size=encoder_channels,
+            slots=slots,
+            slot_size=slot_size,
+            iterations=iterations,
+            hidden_size=hidden_size,
+            initial_slots=initial_slots,
+            gradient=gradient,
+            input_norm=input_norm,
+            epsilon=epsilon,
+            norm_epsilon=norm_epsilon,
+        )
+        self.decoder = make_slot_decoder(
+            decoder, slot_size=slot_size, image_size=self.image_size, channels=decoder_channels
+        )
+        _initialize(self.encoder)
+        _initialize(self.attention)
+        _initialize(self.decoder, gain=decoder_gain)
+
+    @property
+    def slots(self) -> int:
+        """Number K of slots."""
+        return self.attention.slots
+
+    @slots.setter
+    def slots(self, value: int) -> None:
+        self.attention.slots = value
+
+    @property
+    def iterations(self) -> int:
+        """Refinements of the slots."""
+        return self.attention.iterations
+
+    @iterations.setter
+    def iterations(self, value: int) -> None:
+        self.attention.iterations = value
+
+    def forward(self, scene: Scene, *, noise: Tensor | None = None) -> SlotAttentionOutput:
+        """Decompose a batch of images; `noise` (B, K, D) replaces the draw of the initial slots."""
+        image = scene.pixels
+        if image.ndim != 4 or image.shape[-2:] != self.image_size:
+            raise ValueError(
+                f"scene.image has shape {tuple(image.shape)}; this model takes (B, 3, H, W) with "
+                f"image_size={self.image_size}. Resize the images, or build the model with their size."
+            )
+        tokens = self.encoder(2 * image - 1)  # (B, H*W, C)
+        last = self.attention(tokens, noise)
+        rgb, logits = self.decoder(last.slots)  # (B, K, 3, H, W), (B, K, 1, H, W)
+        components = rgb.sigmoid() if self.output == "sigmoid" else (rgb + 1) / 2
+        masks = logits.softmax(1)
+        return SlotAttentionOutput(
+            recon=(masks * components).sum(1),
+            masks=masks,
+            components=components,
+            slots=last.slots,
+            attention=last.attention.unflatten(-1, self.image_size),
+        )
+
+    def loss(self, scene: Scene, output: Decomposition, step: int) -> Losses:
+        """Squared error of the blended picture; see `output` and `reduction` for its scale."""
+        error = (output.recon - scene.pixels).square()  # (B, 3, H, W), images in [0, 1]
+        mse = error.mean()
+        total = mse if self.reduction == "mean" else error.sum((1, 2, 3)).mean()
+        if self.output == "linear":
+            total = 4 * total  # images in [-1, 1] are twice as far apart
+        return Losses(total=total, terms={"mse": mse.detach()})
+
+
+def _initialize(module: nn.Module, gain: float = 1.0) -> None:
+    """Keras' defaults: Glorot-uniform weights, zero biases, orthogonal recurrence."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.xavier_uniform_(layer.weight, gain)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        elif isinstance(layer, nn.GRUCell):
+            nn.init.xavier_uniform_(layer.weight_ih)
+            nn.init.orthogonal_(layer.weight_hh)
+            nn.init.zeros_(layer.bias_ih)
+            nn.init.zeros_(layer.bias_hh)
