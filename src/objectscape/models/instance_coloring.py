@@ -1,0 +1,188 @@
+"""A small autoencoder that finds objects in minutes on a CPU: the model behind `objectscape quickstart`.
+
+Four ideas, each from a larger model:
+
+1. Instance coloring (IC-SBP of GENESIS-V2; Engelcke et al., 2021): tokens choose slots by stick breaking.
+2. Coarse tokens: one token per patch of the image, so the coloring works on a 7x7 grid and not on pixels.
+3. Slots in their own reference frame (invariant slot attention; Biza et al., 2023): a slot is pooled and decoded in
+   coordinates relative to its own center, so that drawing one compact piece is cheap wherever it lies, while drawing
+   two distant pieces with one slot is not. This, not color, makes the masks follow objects.
+4. A patch decoder: every patch of pixels is one output of a small network.
+
+Decisions: the decoder does not see the coloring's masks (with them, painting through color masks is perfect and shape
+is never needed); gradients reach the embeddings only through pooling weights and centers; small Gaussian noise on the
+slots in training; no prior over slots, so the model does not generate. In training the seeds are random; in evaluation
+they are the densest tokens, so that the same image always gives the same answer.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from objectscape.contract import Model
+from objectscape.nn.distributions import sample_gaussian
+from objectscape.nn.instance_coloring import InstanceColoring, SemiConvolution, coordinates
+from objectscape.scene import Decomposition, Losses, Scene
+
+
+@dataclass(kw_only=True)
+class ColoringOutput(Decomposition):
+    """A Decomposition (its masks are the decoder's) plus the coloring that the slots were pooled with."""
+
+    attention: Tensor
+    """(B, K, h, w) the coloring's masks on the token grid, summing to 1 over K."""
+    centers: Tensor
+    """(B, K, 2) row and column of each slot's center, -1..1 from the first token to the last."""
+
+
+torch.utils._pytree.register_dataclass(ColoringOutput)
+
+
+class FourierCode(nn.Module):
+    """Linear map of the Fourier code [sin(f p), cos(f p), p] of a position p = (row, column), f = pi/2 2^j.
+
+    The code has no products of row and column, so the map of a whole grid is a sum of one term per row and one per
+    column, and costs h + w evaluations in place of h w.
+
+    Args:
+        frequencies: number of frequencies, j = 0 .. frequencies - 1.
+        outputs: D.
+    """
+
+    def __init__(self, *, frequencies: int, outputs: int) -> None:
+        super().__init__()
+        self.rows = nn.Linear(2 * frequencies + 1, outputs)
+        self.columns = nn.Linear(2 * frequencies + 1, outputs, bias=False)
+        self.register_buffer("scales", math.pi / 2 * 2.0 ** torch.arange(frequencies), persistent=False)
+        self.scales: Tensor
+
+    def forward(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """Rows (..., h) and columns (..., w) of a grid -> (..., h, w, D)."""
+        return self.rows(self._code(rows))[..., :, None, :] + self.columns(self._code(columns))[..., None, :, :]
+
+    def _code(self, x: Tensor) -> Tensor:
+        angles = x[..., None] * self.scales
+        return torch.cat([angles.sin(), angles.cos(), x[..., None]], dim=-1)
+
+
+class ColoringAutoencoder(Model):
+    """Instance coloring on coarse tokens, slots in their own frame, patch decoder.
+
+    Args:
+        slots: K, masks per image, background included; may be set to another number later.
+        patch: side of a token's patch in pixels; must divide the image's height and width.
+        width: channels of tokens and slots (D).
+        hidden: channels of the decoder's and the slot network's hidden layers.
+        embedding: channels of a token's color, at least 2.
+        frequencies: of the position codes. More give finer shapes within a slot and slower learning.
+        noise: standard deviation of the Gaussian noise on the (normalized) slots in training.
+
+    Raises:
+        ValueError: in `forward`, for images whose sides are not multiples of `patch`, or clips.
+    """
+
+    def __init__(
+        self,
+        *,
+        slots: int = 5,
+        patch: int = 5,
+        width: int = 64,
+        hidden: int = 128,
+        embedding: int = 8,
+        frequencies: int = 2,
+        noise: float = 0.3,
+    ) -> None:
+        super().__init__()
+        for name, value in {"patch": patch, "width": width, "hidden": hidden, "frequencies": frequencies}.items():
+            if value < 1:
+                raise ValueError(f"{name}={value}; at least 1 is needed")
+        if noise < 0:
+            raise ValueError(f"noise={noise}; a standard deviation is 0 or more")
+        self.slots, self.patch, self.noise = slots, patch, noise
+        reach = patch // 2  # a token also sees this many pixels around its patch
+        self.stem = nn.Conv2d(3, width, patch + 2 * reach, stride=patch, padding=reach)
+        self.mix = nn.Conv2d(width, width, 3, padding=1)
+        self.place = FourierCode(frequencies=frequencies, outputs=width)
+        self.tokens = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.ReLU())
+        self.embed = SemiConvolution(inputs=width, outputs=embedding)
+        self.coloring = InstanceColoring(slots=slots)
+        self.values = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
+        self.pool_place = FourierCode(frequencies=frequencies, outputs=width)
+        self.slot = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, width), nn.LayerNorm(width)
+        )
+        self.draw_slot = nn.Linear(width, hidden, bias=False)
+        self.draw_place = FourierCode(frequencies=frequencies, outputs=hidden)
+        self.draw = nn.Sequential(nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 4 * patch * patch))
+
+    def forward(self, scene: Scene, *, noise: Tensor | None = None) -> ColoringOutput:
+        """Decompose images; `noise` (B, h, w) in [0, 1) chooses the seeds instead of the draw or the densest tokens."""
+        pixels = scene.pixels
+        if pixels.ndim != 4 or pixels.shape[-2] % self.patch or pixels.shape[-1] % self.patch:
+            raise ValueError(
+                f"images of shape {tuple(pixels.shape)}; expected (B, 3, H, W) with H and W multiples of "
+                f"patch={self.patch}. Resize or crop the images, or choose another patch."
+            )
+        tokens = self.encode(pixels)  # (B, h, w, D)
+        embeddings, _ = self.embed(tokens.movedim(-1, 1))  # (B, E, h, w)
+        densest = noise is None and not self.training
+        coloring = self.coloring(embeddings, slots=self.slots, noise=noise, densest=densest)
+        attention = coloring.log_masks.exp()  # (B, K, h, w)
+        slots, centers = self.pool(tokens, attention)  # (B, K, D), (B, K, 2)
+        if self.training:
+            slots = sample_gaussian(slots, slots.new_tensor(self.noise))
+        components, masks = self.decode(slots, centers, tokens.shape[1], tokens.shape[2])
+        return ColoringOutput(
+            recon=(masks * components).sum(1),
+            masks=masks,
+            components=components,
+            slots=slots,
+            attention=attention,
+            centers=centers,
+        )
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Images (B, 3, H, W) -> tokens (B, h, w, D), h = H / patch."""
+        x = self.stem(pixels)  # (B, D, h, w)
+        x = (x + self.mix(x.relu())).movedim(1, -1)  # (B, h, w, D)
+        rows, columns = _axes(x.shape[1], x.shape[2], x)
+        return self.tokens(x + self.place(rows, columns))
+
+    def pool(self, tokens: Tensor, attention: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens (B, h, w, D) and masks (B, K, h, w) -> slots (B, K, D) and their centers (B, K, 2)."""
+        weights = attention / (attention.sum((2, 3), keepdim=True) + 1e-3)
+        grid = coordinates(weights.shape[2], weights.shape[3], weights)  # (2, h, w)
+        centers = torch.einsum("bkhw,chw->bkc", weights, grid)
+        place = self.pool_place(*_relative(centers, *weights.shape[2:]))  # (B, K, h, w, D)
+        seen = (self.values(tokens)[:, None] + place).relu()
+        return self.slot(torch.einsum("bkhw,bkhwd->bkd", weights, seen)), centers
+
+    def decode(self, slots: Tensor, centers: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """Slots (B, K, D), centers (B, K, 2), grid size h, w -> pictures (B, K, 3, H, W) and masks (B, K, 1, H, W)."""
+        place = self.draw_place(*_relative(centers, height, width))  # (B, K, h, w, hidden)
+        drawn = self.draw(self.draw_slot(slots)[:, :, None, None] + place)  # (B, K, h, w, 4 P P)
+        drawn = drawn.unflatten(-1, (4, self.patch, self.patch)).permute(0, 1, 4, 2, 5, 3, 6)  # (B, K, 4, h, P, w, P)
+        drawn = drawn.flatten(5, 6).flatten(3, 4)  # (B, K, 4, H, W)
+        return drawn[:, :, :3], drawn[:, :, 3:].softmax(1)
+
+    def loss(self, scene: Scene, output: Decomposition, step: int) -> Losses:
+        """Negative log-likelihood of the image under a Gaussian of unit variance, without its constant."""
+        square = (scene.pixels - output.recon).square()  # (B, 3, H, W)
+        total = 0.5 * square.sum((1, 2, 3)).mean()  # nats: sum over channels and pixels, mean over the batch
+        return Losses(total=total, terms={"mse": square.detach().mean()})
+
+
+def _axes(height: int, width: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Row coordinates (h,) and column coordinates (w,) of the token grid, each linspace(-1, 1)."""
+    grid = coordinates(height, width, like)
+    return grid[0, :, 0], grid[1, 0, :]
+
+
+def _relative(centers: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Rows (B, K, h) and columns (B, K, w) of the grid seen from each center (B, K, 2), in half-widths of an object."""
+    rows, columns = _axes(height, width, centers)
+    return 2 * (rows - centers[..., :1]), 2 * (columns - centers[..., 1:])
