@@ -8,27 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 
 import torch
 from torch import Tensor
 
-_MEANS = ContextVar("objectscape_posterior_means", default=False)
+_means = False  # a plain global: torch.compile guards on it, and cannot trace a ContextVar
 
 
 @contextmanager
 def posterior_means() -> Iterator[None]:
     """Inside this context every draw returns the mean (or the median, for uniform noise) of its distribution."""
-    token = _MEANS.set(True)
+    global _means
+    before, _means = _means, True
     try:
         yield
     finally:
-        _MEANS.reset(token)
+        _means = before
 
 
 def drawing_means() -> bool:
     """Whether `posterior_means` is in force."""
-    return _MEANS.get()
+    return _means
 
 
 def sample_gaussian(mean: Tensor, std: Tensor, noise: Tensor | None = None) -> Tensor:

@@ -1,0 +1,138 @@
+"""One run = one folder, and nothing is ever written into another run's folder.
+
+config.yaml             everything needed to repeat the run
+status.json             running, done, interrupted or failed, and why
+checkpoints/last.ckpt   everything needed to continue it
+model/                  config.json + model.safetensors, everything needed to use the result
+metrics.csv             the log; TensorBoard events beside it
+figures/  evaluation/   pictures and numbers
+README.md               what was done, for a person
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from objectscape.checkpoints.native import build_model, import_class, load_model, load_weights
+from objectscape.files import write_text
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths and small files of one run."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, root: Path, name: str, *, path: Path | None = None) -> RunFolder:
+        """A new folder `root/name/<time>-<id>`, or exactly `path`.
+
+        Raises:
+            FileExistsError: if `path` exists and is not empty.
+        """
+        folder = path or root / name / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            hint = (
+                f"Continue it with resume={folder}, or choose another run_dir."
+                if cls(folder).is_run()
+                else ("Choose another run_dir.")
+            )
+            raise FileExistsError(f"run_dir={folder} exists and is not empty; a run never writes into it. {hint}")
+        folder.mkdir(parents=True, exist_ok=True)
+        return cls(folder)
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """An existing run.
+
+        Raises:
+            FileNotFoundError: if `path` is not a run folder.
+        """
+        run = cls(path)
+        if not path.exists():
+            raise FileNotFoundError(f"there is no run folder {path}. `objectscape list runs` shows those below ./runs.")
+        if not run.is_run():
+            raise FileNotFoundError(f"{path} is not a run folder: it has no config.yaml and no model/")
+        return run
+
+    def is_run(self) -> bool:
+        return (self.path / "config.yaml").is_file() or (self.path / "model" / "config.json").is_file()
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoints" / "last.ckpt"
+
+    @property
+    def model_folder(self) -> Path:
+        return self.path / "model"
+
+    @property
+    def figures(self) -> Path:
+        return self.path / "figures"
+
+    def remove_if_untouched(self) -> None:
+        """Remove the folder again if the run ended before it began: nothing but config.yaml was written."""
+        if self.path.is_dir() and {file.name for file in self.path.iterdir()} == {"config.yaml"}:
+            (self.path / "config.yaml").unlink()
+            self.path.rmdir()
+
+    def write_config(self, config: DictConfig) -> None:
+        write_text(self.path / "config.yaml", OmegaConf.to_yaml(config))
+
+    def config(self) -> DictConfig:
+        """The run's configuration; empty for a folder that holds only an imported model."""
+        file = self.path / "config.yaml"
+        loaded = OmegaConf.load(file) if file.is_file() else OmegaConf.create({})
+        assert isinstance(loaded, DictConfig)
+        return loaded
+
+    def write_status(self, state: str, **details: Any) -> None:
+        write_text(
+            self.path / "status.json",
+            json.dumps({"state": state, "time": time.strftime("%Y-%m-%d %H:%M:%S"), **details}),
+        )
+
+    def status(self) -> dict[str, Any]:
+        file = self.path / "status.json"
+        return json.loads(file.read_text()) if file.is_file() else {"state": "unknown"}
+
+    def load_model(self, **overrides: Any) -> torch.nn.Module:
+        """The trained model: the final one, or the last checkpoint's if the run has not finished."""
+        if (self.model_folder / "config.json").is_file():
+            return load_model(self.model_folder, **overrides)
+        checkpoint = read_checkpoint(self.checkpoint)
+        arguments = OmegaConf.to_container(self.config().model, resolve=True)
+        assert isinstance(arguments, dict)
+        cls = import_class(arguments.pop("_target_"))
+        model = build_model(cls, {**arguments, **overrides})
+        weights = {k.removeprefix("model."): v for k, v in checkpoint["state_dict"].items() if k.startswith("model.")}
+        load_weights(model, weights, source=str(self.checkpoint))
+        return model.eval()
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A training checkpoint, without executing anything in it.
+
+    Raises:
+        FileNotFoundError, ValueError: if it is missing, cut short, or not one of ours.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: the run was stopped before its first checkpoint")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many types for broken files and for refused pickles
+        raise ValueError(
+            f"{path} cannot be read as a checkpoint ({str(error).splitlines()[0][:120]}). It is damaged or was not written "
+            "by objectscape; files that need unpickling of arbitrary objects are refused."
+        ) from error
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint or "loops" not in checkpoint:
+        raise ValueError(f"{path} is not a training checkpoint of objectscape")
+    return checkpoint

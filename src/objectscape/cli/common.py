@@ -1,0 +1,77 @@
+"""What several verbs need."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from objectscape.checkpoints.native import read_config
+from objectscape.checkpoints.run_folder import RunFolder
+from objectscape.cli import config as configs
+from objectscape.data.dataset import SceneDataset
+
+console = Console(soft_wrap=True, highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+
+def note(text: str) -> None:
+    """A line for the person at the terminal, on stderr so that stdout stays usable in pipes."""
+    print(text, file=sys.stderr)
+
+
+def default_device() -> str:
+    """The best device at hand."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def split_words(words: list[str]) -> tuple[dict[str, str], list[str]]:
+    """({model option: value text}, the other words)."""
+    model = [word for word in words if word.startswith("model.")]
+    return (
+        {word.partition("=")[0].removeprefix("model."): word.partition("=")[2] for word in model},
+        [word for word in words if not word.startswith("model.")],
+    )
+
+
+def open_model(folder: Path, options: dict[str, str]) -> torch.nn.Module:
+    """The model of a run (or saved model), with `model.x=y` options applied."""
+    values = OmegaConf.to_container(OmegaConf.from_dotlist([f"{key}={value}" for key, value in options.items()]))
+    assert isinstance(values, dict)
+    return RunFolder.open(folder).load_model(**{str(key): value for key, value in values.items()})
+
+
+def data_config(run: RunFolder | None, words: list[str]) -> DictConfig:
+    """The data a command works on: `data=NAME data.x=y` words, on top of what the run was trained on.
+
+    Raises:
+        ValueError: if neither says which data.
+    """
+    for word in words:
+        if not word.startswith(("data=", "data.")):
+            raise ValueError(f"cannot use {word!r} here; this command takes data=NAME and data.KEY=VALUE")
+    if any(word.startswith("data=") for word in words):
+        return configs.load(words).data
+    if run is not None and run.config().get("data") is not None:
+        return configs.from_file(run.path / "config.yaml", words).data
+    names = ", ".join(configs.options("data"))
+    raise ValueError(f"say which data: data=NAME, one of {names}")
+
+
+def trained_on(folder: Path) -> str | None:
+    """Name of the data a model was trained on, if it is known."""
+    for place in (folder / "model", folder):
+        if (place / "config.json").is_file():
+            data = read_config(place).get("data")
+            return data["name"] if data else None
+    return None
+
+
+def build_split(config: DictConfig, split: str) -> SceneDataset:
+    """A split of the configured data set."""
+    from objectscape.training.run import build_data
+
+    return build_data(config, split)

@@ -1,0 +1,46 @@
+"""objectscape compare: one table over runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from rich.table import Table
+
+from objectscape.checkpoints.run_folder import RunFolder
+from objectscape.cli.common import console
+from objectscape.evaluation.results import compare
+
+
+def main(words: list[str]) -> int:
+    """Parse the command line and print the table."""
+    parser = argparse.ArgumentParser(
+        prog="objectscape compare",
+        description="Compare evaluated runs: runs that differ only in their seed form one group, with mean, sample "
+        "standard deviation, extremes and failures over the seeds.",
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    parser.add_argument("--metrics", nargs="+", metavar="NAME", help="only these, e.g. ari_fg miou mse")
+    parser.add_argument("--format", choices=["table", "markdown", "json"], default="table")
+    options = parser.parse_args(words)
+    rows = compare([RunFolder.open(path) for path in options.runs], metrics=options.metrics)
+    if not any(row["n"] for row in rows):
+        what = f"metrics {', '.join(options.metrics)} in" if options.metrics else "evaluations of"
+        raise ValueError(f"found no {what} these runs; run `objectscape evaluate RUN` first")
+    if options.format == "json":
+        print(json.dumps(rows, indent=2))
+        return 0
+    columns = ["name", "evaluation", "metric", "mean", "sd", "min", "max", "n", "failed"]
+    cells = [[f"{row[c]:.4f}" if isinstance(row[c], float) else str(row[c]) for c in columns] for row in rows]
+    if options.format == "markdown":
+        for line in (columns, ["---"] * len(columns), *cells):
+            print("| " + " | ".join(line) + " |")
+        return 0
+    table = Table()
+    for column in columns:
+        table.add_column(column, justify="left" if column in columns[:3] else "right")
+    for row in cells:
+        table.add_row(*row)
+    console.print(table)
+    return 0

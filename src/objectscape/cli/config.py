@@ -1,0 +1,169 @@
+"""From `key=value` words to a configuration, with errors a user can act on."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from objectscape.names import did_you_mean, unknown
+
+RECIPES = Path(__file__).resolve().parents[1] / "recipes"
+GROUPS = ("recipe", "model", "data")
+
+
+def options(group: str) -> list[str]:
+    """Names of a config group, e.g. all recipes."""
+    root = RECIPES / group
+    return sorted(file.relative_to(root).with_suffix("").as_posix() for file in root.rglob("*.yaml"))
+
+
+def parse(words: list[str]) -> list[Override]:
+    """Hydra's reading of `key=value` words.
+
+    Raises:
+        ValueError: for a word that is not an override.
+    """
+    for word in words:
+        if "=" not in word and not word.startswith("~"):
+            raise ValueError(f"cannot read {word!r}: expected key=value, e.g. seed=1 or model.slots=7")
+    try:
+        return OverridesParser.create().parse_overrides(words)
+    except HydraException as error:
+        raise ValueError(f"cannot read the options: {str(error).splitlines()[0]}") from error
+
+
+def load(words: list[str]) -> DictConfig:
+    """The configuration that the words describe; see `prepare`."""
+    return _compose(prepare(words))
+
+
+def prepare(words: list[str]) -> list[str]:
+    """Check `key=value` words (sweeps included) and complete them for Hydra.
+
+    Arguments of a `_target_` that its YAML does not mention are accepted under the name the constructor gives them.
+
+    Raises:
+        ValueError: for unknown keys or names (with near matches) and values of the wrong type.
+    """
+    overrides = parse(words)
+    for override in overrides:
+        if override.key_or_group in GROUPS:
+            for name in _values(override):
+                if name not in options(override.key_or_group):
+                    raise ValueError(unknown(override.key_or_group, name, options(override.key_or_group)))
+    chosen = [o for o in overrides if o.key_or_group in GROUPS]
+    base = _compose([f"{o.key_or_group}={_values(o)[0]}" for o in chosen])
+    prepared = []
+    for override, word in zip(overrides, words, strict=True):
+        if override.key_or_group in GROUPS or override.key_or_group.startswith("hydra"):
+            prepared.append(word)
+        else:
+            prepared.append(word if word[0] in "+~" else _check(base, override, word))
+    if not any(o.key_or_group == "name" for o in overrides):
+        prepared += [f"name={_values(o)[0]}" for o in chosen if o.key_or_group == "recipe"]
+    return prepared
+
+
+def from_file(path: Path, words: list[str]) -> DictConfig:
+    """A run's saved configuration, with overrides.
+
+    Raises:
+        FileNotFoundError, ValueError: if the file is missing or broken, or an override does not fit.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no configuration {path}")
+    try:
+        config = OmegaConf.load(path)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML: {error}") from error
+    assert isinstance(config, DictConfig)
+    for override, word in zip(parse(words), words, strict=True):
+        if override.key_or_group in GROUPS:
+            raise ValueError(f"{word}: the recipe, model and data are fixed by {path}; override their fields instead")
+        _check(config, override, word)
+        OmegaConf.update(config, override.key_or_group, override.value(), force_add=True)
+    return config
+
+
+def _compose(words: list[str]) -> DictConfig:
+    GlobalHydra.instance().clear()
+    with initialize_config_module("objectscape.recipes", version_base="1.3"):
+        try:
+            return compose("config", words)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ValueError(str(error).split("\nSee ")[0].strip()) from error
+
+
+def _values(override: Override) -> list[str]:
+    if override.is_sweep_override():
+        return [str(value) for value in override.sweep_string_iterator()]
+    return [str(override.value())]
+
+
+def _check(config: DictConfig, override: Override, word: str) -> str:
+    """The word as Hydra needs it, or a ValueError."""
+    path = override.key_or_group
+    *parents, leaf = path.split(".")
+    node: Any = config
+    for depth, part in enumerate(parents):
+        if not isinstance(node, DictConfig) or part not in node:
+            known = list(node) if isinstance(node, DictConfig) else []
+            where = ".".join(parents[:depth]) or "the top level"
+            if node is not None and depth == 0 and part in config and config[part] is None:
+                break
+            raise ValueError(f"unknown option {path!r}: {where} has no {part!r}.{did_you_mean(part, map(str, known))}")
+        node = node[part]
+    if node is None:
+        hint = (
+            f"choose one first, e.g. {parents[0]}={options(parents[0])[0]}"
+            if parents[0] in GROUPS
+            else "set it as a whole"
+        )
+        raise ValueError(f"{path}: there is no {parents[-1]!r} yet; {hint}")
+    if isinstance(node, DictConfig) and leaf in node:
+        _check_type(path, node.get(leaf), override)
+        return word
+    arguments = _arguments(node.get("_target_")) if isinstance(node, DictConfig) else []
+    if leaf in arguments or (isinstance(node, DictConfig) and path.startswith("groups.")):
+        return f"++{word}"
+    known = sorted({*(str(key) for key in node if not str(key).startswith("_")), *arguments} - {"split"})
+    raise ValueError(f"unknown option {path!r}.{did_you_mean(leaf, known)} Options there: {', '.join(known)}")
+
+
+def _arguments(target: str | None) -> list[str]:
+    if target is None:
+        return []
+    module, _, name = target.rpartition(".")
+    return [p for p in inspect.signature(getattr(importlib.import_module(module), name)).parameters if p != "self"]
+
+
+def _check_type(path: str, current: Any, override: Override) -> None:
+    kinds: tuple[tuple[type | tuple[type, ...], str], ...] = (
+        (bool, "true or false"),
+        (int, "an integer"),
+        (float, "a number"),
+    )
+    for kind, words in kinds:
+        if not isinstance(current, kind):
+            continue
+        for text in _values(override):
+            value = yaml.safe_load(text) if isinstance(text, str) else text
+            allowed = (int, float, type(None)) if kind is float else (kind, type(None))
+            try:
+                good = isinstance(value, allowed) or (kind is float and float(value) is not None)
+            except (TypeError, ValueError):
+                good = False
+            if not good:
+                raise ValueError(f"{path}={text}: expected {words} (it is {current} by default)")
+        return

@@ -1,0 +1,171 @@
+"""objectscape data: what data sets are, making, converting, checking and fetching them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from omegaconf import DictConfig
+from rich.progress import Progress
+from rich.table import Table
+
+from objectscape.cli import config as configs
+from objectscape.cli.common import build_split, console, errors
+from objectscape.data.dataset import SPLITS
+from objectscape.scene import Spec
+
+
+def main(words: list[str]) -> int:
+    """Parse the command line and do it."""
+    parser = argparse.ArgumentParser(
+        prog="objectscape data",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="info     what a data set is and where it comes from\n"
+        "make     render a synthetic data set to an HDF5 file\n"
+        "convert  turn published files into an HDF5 file, which is read fast\n"
+        "check    verify a file: structure, checksums, content hash\n"
+        "fetch    download the published files (only ever when you ask for it)",
+        epilog="examples:\n"
+        "  objectscape data info tetrominoes\n"
+        "  objectscape data make tetrominoes train=60000 test=320 path=tetrominoes.h5\n"
+        "  objectscape data fetch multi_object/objects_room --to datasets\n"
+        "  objectscape data convert objects_room source=datasets/objects_room_train.tfrecords path=objects_room.h5\n"
+        "  objectscape data check objects_room.h5",
+    )
+    parser.add_argument("action", choices=["info", "make", "convert", "check", "fetch"])
+    parser.add_argument("name", help="a data set (objectscape list data) or, for check, a file")
+    parser.add_argument("settings", nargs="*", metavar="key=value", help="options of the data set")
+    parser.add_argument("--to", type=Path, default=Path("datasets"), help="fetch: folder to download to")
+    options = parser.parse_intermixed_args(words)
+    settings = dict(word.partition("=")[::2] for word in options.settings)
+    if options.action == "check" and Path(options.name).exists():
+        return check(Path(options.name))
+    if options.action == "fetch":
+        return fetch_files(options.name, options.to)
+    if options.action == "info":
+        return info(options.name, settings)
+    if options.action == "make":
+        return make(options.name, settings)
+    if options.action == "convert":
+        return convert(options.name, settings)
+    raise FileNotFoundError(f"there is no file {options.name} to check")
+
+
+def _config(name: str, settings: dict[str, str]) -> DictConfig:
+    return configs.load([f"data={name}", *(f"data.{key}={value}" for key, value in settings.items())]).data
+
+
+def info(name: str, settings: dict[str, str]) -> int:
+    """Print a data set's Spec; for published sets, also where to get them."""
+    from objectscape.data.sources import describe_source
+
+    config = _config(name, settings)
+    try:
+        print_spec(build_split(config, "train").spec)
+    except (FileNotFoundError, ValueError) as error:
+        if config.get("path") is not None:
+            raise
+        console.print(f"[bold]{name}[/bold]: read from files, none given. {error}")
+    for line in describe_source(name):
+        console.print(line)
+    return 0
+
+
+def print_spec(spec: Spec) -> None:
+    """A Spec as a table."""
+    table = Table(title=spec.name, title_justify="left", show_header=False)
+    rows = {
+        "image size": f"{spec.image_size[0]} x {spec.image_size[1]}",
+        "splits": ", ".join(
+            f"{split}: {count if count is not None else 'endless'}" for split, count in spec.splits.items()
+        ),
+        "objects": f"at most {spec.max_objects}" if spec.max_objects is not None else "unknown",
+        **{f"field {name}": text for name, text in spec.fields.items()},
+        "licence": spec.licence,
+        "source": spec.source,
+        "version": spec.version,
+        "content hash": spec.content_hash or "none: rendered on the fly",
+        "notes": spec.notes,
+    }
+    for name, text in rows.items():
+        if text:
+            table.add_row(name, text)
+    console.print(table)
+
+
+def make(name: str, settings: dict[str, str]) -> int:
+    """Render a synthetic data set to a file."""
+    from objectscape.data.synthetic.base import SyntheticScenes
+
+    counts = {split: int(settings.pop(split)) for split in SPLITS if split in settings}
+    if "n" in settings:
+        counts.setdefault("train", int(settings.pop("n")))
+    target = _target(settings, name)
+    if not counts:
+        counts = dict.fromkeys(SPLITS, 0)
+    splits = {}
+    for split, count in counts.items():
+        config = _config(name, {**settings, **({"count": str(count)} if count else {})})
+        splits[split] = build_split(config, split)
+        if not isinstance(splits[split], SyntheticScenes):
+            raise ValueError(f"{name} is read from files, not rendered; use `objectscape data convert {name}`")
+    return _write(target, splits, seed=int(settings.get("seed", 0)))
+
+
+def convert(name: str, settings: dict[str, str]) -> int:
+    """Turn published files into one HDF5 file with every split they have."""
+    if "source" not in settings:
+        raise ValueError(f"say what to convert: objectscape data convert {name} source=FILE_OR_FOLDER path={name}.h5")
+    target = _target(settings, name)
+    settings["path"] = settings.pop("source")
+    splits = {}
+    for split in SPLITS:
+        dataset = build_split(_config(name, settings), split)
+        if len(dataset):
+            splits[split] = dataset
+    return _write(target, splits, seed=None)
+
+
+def _target(settings: dict[str, str], name: str) -> Path:
+    return Path(settings.pop("path", f"{name}.h5"))
+
+
+def _write(target: Path, splits: dict, seed: int | None) -> int:
+    from objectscape.data.formats.hdf5 import write_hdf5
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with Progress(console=errors, transient=True) as progress:
+        task = progress.add_task(f"writing {target}")
+        spec = write_hdf5(
+            target, splits, seed=seed, progress=lambda done, total: progress.update(task, completed=done, total=total)
+        )
+    print_spec(spec)
+    console.print(f"use it: objectscape train recipe=... data=hdf5 data.path={target}")
+    return 0
+
+
+def check(path: Path) -> int:
+    """Verify one of our HDF5 files or a TFRecord file."""
+    import h5py
+
+    from objectscape.data.formats.hdf5 import check_hdf5
+    from objectscape.data.formats.tfrecord import check_tfrecord
+
+    if h5py.is_hdf5(path):
+        print_spec(check_hdf5(path))
+    else:
+        console.print(f"{check_tfrecord(path)} records, every checksum right")
+    console.print(f"{path} is whole")
+    return 0
+
+
+def fetch_files(name: str, folder: Path) -> int:
+    """Download a published data set."""
+    from objectscape.data.sources import fetch
+
+    with Progress(console=errors, transient=True) as progress:
+        task = progress.add_task(f"fetching {name}")
+        files = fetch(name, folder, progress=lambda done, total: progress.update(task, completed=done, total=total))
+    for file in files:
+        console.print(str(file))
+    return 0

@@ -1,0 +1,83 @@
+"""objectscape evaluate: every metric a model's abilities and the data's ground truth allow."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.progress import track
+from rich.table import Table
+
+from objectscape.checkpoints.run_folder import RunFolder
+from objectscape.cli.common import (
+    build_split,
+    console,
+    data_config,
+    default_device,
+    errors,
+    note,
+    open_model,
+    split_words,
+)
+from objectscape.data.loading import EvalLoader
+from objectscape.evaluation.protocols import Score, evaluate
+from objectscape.evaluation.report import write_readme
+from objectscape.evaluation.results import write_result
+
+
+def main(words: list[str]) -> int:
+    """Parse the command line, measure, print and save."""
+    parser = argparse.ArgumentParser(
+        prog="objectscape evaluate",
+        description="Evaluate trained models on the test split of their data, or of any other data set.",
+        epilog="examples:\n"
+        "  objectscape evaluate RUN\n"
+        "  objectscape evaluate RUN RUN2 data=multi_dsprites data.variant=binarized\n"
+        "  objectscape evaluate RUN model.slots=11 model.iterations=5 --tag more-slots",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("words", nargs="+", metavar="RUN | key=value", help="run folders, and data/model options")
+    parser.add_argument("--split", default="test", choices=["train", "val", "test"])
+    parser.add_argument("--images", type=int, default=320, help="from the start of the split; 0 for all (default 320)")
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--seed", type=int, default=0, help="of the model's random draws")
+    parser.add_argument("--device", default=default_device())
+    parser.add_argument("--tag", help="name of the result file, if not the data set's name")
+    options = parser.parse_intermixed_args(words)
+    runs = [RunFolder.open(Path(word)) for word in options.words if "=" not in word]
+    if not runs:
+        raise ValueError("name at least one run folder: objectscape evaluate RUN")
+    for run in runs:
+        scores = evaluate_run(run, [word for word in options.words if "=" in word], options)
+        print_scores(str(run.path), scores)
+    return 0
+
+
+def evaluate_run(run: RunFolder, words: list[str], options: argparse.Namespace) -> dict[str, Score]:
+    """Evaluate one run and write the result into it."""
+    from objectscape.training.run import check_fit
+
+    model_words, data_words = split_words(words)
+    dataset = build_split(data_config(run, data_words), options.split)
+    model = open_model(run.path, model_words)
+    check_fit(model, dataset)
+    loader = EvalLoader(dataset, batch_size=options.batch_size, images=options.images or None)
+    batches = track(loader, description="evaluating", total=len(loader), console=errors, transient=True)
+    scores = evaluate(model, batches, device=options.device, seed=options.seed)
+    path = write_result(
+        run, scores, spec=dataset.spec, split=options.split, name=options.tag, seed=options.seed, images=loader.images,
+        model=model_words,
+    )  # fmt: skip
+    write_readme(run)
+    note(f"{loader.images} images of {dataset.spec.name} ({options.split}); written to {path}")
+    return scores
+
+
+def print_scores(title: str, scores: dict[str, Score]) -> None:
+    """A table on the terminal."""
+    table = Table(title=title, title_justify="left")
+    for column in ("metric", "mean", "sd over images", "images"):
+        table.add_column(column, justify="left" if column == "metric" else "right")
+    for name, score in scores.items():
+        table.add_row(name, f"{score.mean:.4f}", f"{score.sd:.4f}", str(score.n))
+    console.print(table)

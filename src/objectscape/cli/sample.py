@@ -1,0 +1,45 @@
+"""objectscape sample: scenes imagined from the prior."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from objectscape.checkpoints.run_folder import RunFolder
+from objectscape.cli.common import default_device, open_model, split_words
+from objectscape.contract import Generates, abilities
+from objectscape.viz import construction_figure, samples_figure, save_figure
+
+
+def main(words: list[str]) -> int:
+    """Parse the command line, sample, draw and save."""
+    parser = argparse.ArgumentParser(
+        prog="objectscape sample",
+        description="Draw scenes that a trained model imagines, and how each is built up slot by slot.",
+    )
+    parser.add_argument("run", type=Path, metavar="RUN")
+    parser.add_argument("settings", nargs="*", metavar="model.KEY=VALUE")
+    parser.add_argument("-n", type=int, default=64, help="scenes (default 64)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="folder to write to (default: RUN/figures)")
+    parser.add_argument("--device", default=default_device())
+    options = parser.parse_intermixed_args(words)
+    if options.n < 1:
+        raise ValueError(f"-n {options.n}: at least one scene must be drawn")
+    run = RunFolder.open(options.run)
+    model_words, other = split_words(options.settings)
+    if other:
+        raise ValueError(f"cannot use {other[0]!r} here; this command takes model.KEY=VALUE")
+    model = open_model(options.run, model_words).to(options.device)
+    if not isinstance(model, Generates):
+        raise ValueError(f"{type(model).__name__} cannot imagine scenes: it has no sample(); it can {abilities(model)}")
+    torch.manual_seed(options.seed)
+    with torch.no_grad():
+        output = model.sample(options.n).to("cpu")
+    folder = options.out or run.figures
+    print(save_figure(samples_figure(output), folder / "samples.png"))
+    if output.masks.shape[1] > 1:
+        print(save_figure(construction_figure(output[: min(8, options.n)]), folder / "construction.png"))
+    return 0

@@ -1,0 +1,129 @@
+"""objectscape train: from a recipe to a trained model in a run folder."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from objectscape.checkpoints.run_folder import RunFolder
+from objectscape.cli import config as configs
+from objectscape.names import did_you_mean
+
+
+def main(words: list[str]) -> int:
+    """Parse the command line and train."""
+    parser = argparse.ArgumentParser(
+        prog="objectscape train",
+        description="Train a recipe. Every field of src/objectscape/recipes/config.yaml, of the model, the data and "
+        "lightning.Trainer can be set with key=value.",
+        epilog="examples:\n"
+        "  objectscape train recipe=slot_attention/tetrominoes model.slots=7 trainer.max_steps=1000 seed=3\n"
+        "  objectscape train recipe=slot_attention/tetrominoes data=folder data.path=my_images model.image_size=64\n"
+        "  objectscape train --multirun recipe=slot_attention/tetrominoes seed=1,2,3 hydra/launcher=joblib\n"
+        "  objectscape train resume=runs/slot_attention/tetrominoes/20260101-120000-ab12\n"
+        "  objectscape train config=RUN/config.yaml seed=4        # repeat a run with changes",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="recipe=NAME and any other field")
+    parser.add_argument("--multirun", "-m", action="store_true", help="sweep over comma-separated values")
+    parser.add_argument("--print-config", action="store_true", help="print the complete configuration and stop")
+    options, rest = parser.parse_known_args(words)
+    overrides = options.overrides + rest
+    for word in overrides:
+        if word.startswith("--"):
+            raise ValueError(
+                f"unknown option {word!r}; fields are written key=value.{did_you_mean(word, ['--multirun', '--print-config', '--help'])}"
+            )
+    if options.multirun:
+        return sweep(overrides)
+    special = {key: [w for w in overrides if w.startswith(f"{key}=")] for key in ("resume", "config")}
+    rest = [w for w in overrides if not w.startswith(("resume=", "config="))]
+    if special["resume"]:
+        return resume(RunFolder.open(Path(special["resume"][-1].partition("=")[2])), rest)
+    config = (
+        configs.from_file(Path(special["config"][-1].partition("=")[2]), rest)
+        if special["config"]
+        else configs.load(rest)
+    )
+    if options.print_config:
+        print(OmegaConf.to_yaml(config), end="")
+        return 0
+    train(config)
+    return 0
+
+
+def train(config: DictConfig) -> RunFolder:
+    """Train as `config` says, in a new run folder."""
+    for part in ("model", "data"):
+        if config.get(part) is None:
+            raise ValueError(
+                f"there is no {part}: name a recipe (recipe=NAME; `objectscape list recipes`) or {part}=NAME"
+            )
+    from objectscape.training.run import fit, is_main_process
+
+    if is_main_process():
+        run = RunFolder.create(Path(config.runs), config.name, path=Path(config.run_dir) if config.run_dir else None)
+        run.write_config(config)
+        print(f"run folder: {run.path}", file=sys.stderr)
+    else:
+        run = RunFolder(Path(config.run_dir or config.runs))  # only the first process writes
+    try:
+        fit(config, run)
+    except Exception:
+        run.remove_if_untouched()
+        raise
+    finish(run)
+    return run
+
+
+def resume(run: RunFolder, overrides: list[str]) -> int:
+    """Continue a run from its last checkpoint."""
+    from objectscape.training.run import fit, is_main_process
+
+    config = configs.from_file(run.path / "config.yaml", overrides)
+    fit(config, run, resume=True)
+    if is_main_process():
+        run.write_config(config)
+    finish(run)
+    return 0
+
+
+def finish(run: RunFolder) -> None:
+    """Write the run's README and say where things are."""
+    from objectscape.training.run import is_main_process
+
+    if not is_main_process():
+        return
+    from objectscape.evaluation.report import write_readme
+
+    write_readme(run)
+    print(
+        f"done: {run.path}\n  objectscape evaluate {run.path}\n  objectscape show {run.path}\n"
+        f"  tensorboard --logdir {run.path}",
+        file=sys.stderr,
+    )
+
+
+def sweep(overrides: list[str]) -> int:
+    """Train once per combination of comma-separated values, through Hydra's launcher."""
+    from hydra import main as hydra_main
+
+    prepared = configs.prepare([word for word in overrides if not word.startswith("hydra")])
+    hydra_words = [word for word in overrides if word.startswith("hydra")]
+    sys.argv = ["objectscape", "--multirun", *prepared, *hydra_words]
+    hydra_main(config_path="pkg://objectscape.recipes", config_name="config", version_base="1.3")(train_job)()
+    return 0
+
+
+def train_job(config: DictConfig) -> str | None:
+    """One run of a sweep; a failure is reported and does not end the sweep."""
+    from objectscape.training.errors import NonFiniteLossError
+
+    try:
+        return str(train(config).path)
+    except (ValueError, OSError, NonFiniteLossError) as error:
+        print(f"objectscape train: {error}", file=sys.stderr)
+        return None

@@ -1,0 +1,101 @@
+"""Evaluations as files: one JSON per data set and split, next to the run."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from objectscape.checkpoints.run_folder import RunFolder
+from objectscape.evaluation.protocols import Score
+from objectscape.files import write_text
+from objectscape.scene import Spec
+
+
+def write_result(
+    run: RunFolder, scores: Mapping[str, Score], *, spec: Spec, split: str, name: str | None = None, **details: Any
+) -> Path:
+    """Write `evaluation/<name or data>-<split>.json`, replacing an earlier evaluation on the same data."""
+    path = run.path / "evaluation" / f"{name or spec.name}-{split}.json"
+    content = {
+        "data": spec.to_dict(),
+        "split": split,
+        "time": time.strftime("%Y-%m-%d %H:%M:%S"),
+        **details,
+        "scores": {key: score._asdict() for key, score in scores.items()},
+    }
+    write_text(path, json.dumps(content, indent=2) + "\n")
+    return path
+
+
+def read_results(run: RunFolder) -> dict[str, dict[str, Any]]:
+    """{file stem: content} of every evaluation of a run."""
+    return {file.stem: json.loads(file.read_text()) for file in sorted((run.path / "evaluation").glob("*.json"))}
+
+
+def compare(runs: Sequence[RunFolder], *, metrics: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """One row per configuration (runs that differ only in the seed), evaluation and metric.
+
+    Returns:
+        Rows with `name`, `evaluation`, `metric`, `mean`, `sd` (sample standard deviation over runs, NaN for one run),
+        `min`, `max`, `n` runs that have the metric, and `failed`: runs that ended with an error, or whose metric is
+        not finite.
+    """
+    rows = []
+    for label, members in group_runs(runs).items():
+        broken = sum(run.status()["state"] == "failed" for run in members)
+        found: dict[tuple[str, str], list[float]] = {}
+        for run in members:
+            for evaluation, content in read_results(run).items():
+                for metric, score in content["scores"].items():
+                    if metrics is None or metric in metrics:
+                        found.setdefault((evaluation, metric), []).append(score["mean"])
+        for (evaluation, metric), values in found.items() or [(("", ""), [])]:
+            finite = [value for value in values if math.isfinite(value)]
+            rows.append(
+                {
+                    "name": label,
+                    "evaluation": evaluation,
+                    "metric": metric,
+                    "mean": statistics.fmean(finite) if finite else math.nan,
+                    "sd": statistics.stdev(finite) if len(finite) > 1 else math.nan,
+                    "min": min(finite, default=math.nan),
+                    "max": max(finite, default=math.nan),
+                    "n": len(finite),
+                    "failed": broken + len(values) - len(finite),
+                }
+            )
+    return rows
+
+
+NOT_COMPARED = ("seed", "run_dir", "runs", "every", "loggers", "validation", "strict", "workers", "storage")
+
+
+def group_runs(runs: Sequence[RunFolder]) -> dict[str, list[RunFolder]]:
+    """{label: runs that differ only in their seed}. The label is the recipe's name and what sets the group apart."""
+    settings = [_flat(run.config()) for run in runs]
+    keys = sorted({key for values in settings for key in values})
+    names = [str(values.get("name", run.path.name)) for run, values in zip(runs, settings, strict=True)]
+    groups: dict[str, list[RunFolder]] = {}
+    for run, name, values in zip(runs, names, settings, strict=True):
+        others = [other for other_name, other in zip(names, settings, strict=True) if other_name == name]
+        differing = [key for key in keys if any(other.get(key) != values.get(key) for other in others)]
+        label = " ".join([name, *(f"{key}={values.get(key)}" for key in differing)])
+        groups.setdefault(label, []).append(run)
+    return groups
+
+
+def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if not prefix and key in NOT_COMPARED:
+            continue
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

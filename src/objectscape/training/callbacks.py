@@ -1,0 +1,220 @@
+"""What happens beside the gradient steps: log, progress, pictures, checkpoints."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback, Checkpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from objectscape.checkpoints.run_folder import read_checkpoint
+from objectscape.data.loading import TrainLoader
+from objectscape.files import replacing
+from objectscape.scene import Scene
+from objectscape.training.errors import CheckpointWriteError
+from objectscape.training.task import SceneTask
+
+log = logging.getLogger(__name__)
+
+
+class SafeCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint to a temporary file, then renames it: the previous one survives a crash or a full disk."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        try:
+            with replacing(Path(path)) as temporary:
+                torch.save(checkpoint, temporary)
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+            raise CheckpointWriteError(
+                f"cannot write the checkpoint {path}: {error}. The previous checkpoint is intact; free some space and "
+                "continue with resume=RUN."
+            ) from error
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        return read_checkpoint(Path(path))
+
+
+class StepLog(Callback):
+    """Logs loss terms, learning rate, gradient norm, images/s and the share of time spent waiting for data.
+
+    Args:
+        every: steps between rows.
+        wait_warning: share of waiting above which a warning is given, once.
+    """
+
+    def __init__(self, *, every: int, wait_warning: float = 0.2) -> None:
+        self.every, self.wait_warning = every, wait_warning
+        self.latest: dict[str, float] = {}
+        self._warned = False
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(trainer.train_dataloader, TrainLoader)
+        self.loader = trainer.train_dataloader
+        self._begin(trainer.global_step)
+
+    def _begin(self, step: int) -> None:
+        self._step, self._time, self._waited = step, time.perf_counter(), self.loader.waited
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, SceneTask)
+        step = trainer.global_step
+        if step % self.every or step == self._step:
+            return
+        terms = {name: float(value) for name, value in pl_module.terms.items()}  # waits for the device
+        seconds = max(time.perf_counter() - self._time, 1e-9)
+        images = (step - self._step) * trainer.accumulate_grad_batches * self.loader.batch_size * self.loader.world
+        self.latest = {
+            **{f"train/{name}": value for name, value in terms.items()},
+            "train/gradient_norm": float(pl_module.gradient_norm),
+            "train/lr": trainer.optimizers[0].param_groups[0]["lr"],
+            "train/images_per_second": images / seconds,
+            "train/wait_share": (self.loader.waited - self._waited) / seconds,
+            "train/images_seen": step * trainer.accumulate_grad_batches * self.loader.batch_size * self.loader.world,
+        }
+        for logger in trainer.loggers:
+            logger.log_metrics(self.latest, step)
+        if self.latest["train/wait_share"] > self.wait_warning and not self._warned and step > 2 * self.every:
+            self._warned = True
+            log.warning(
+                "%.0f%% of the time is spent waiting for data. Try storage=device or storage=ram, more workers, or "
+                "convert the data with `objectscape data convert`.",
+                100 * self.latest["train/wait_share"],
+            )
+        self._begin(step)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._begin(trainer.global_step)
+
+
+class ProgressDisplay(Callback):
+    """A bar with loss, images/s and time left on a terminal; elsewhere a line now and then."""
+
+    def __init__(self, step_log: StepLog, *, console: Console | None = None) -> None:
+        self.step_log = step_log
+        self.console = console or Console(stderr=True)
+        self.progress: Progress | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._line_step = trainer.global_step
+        if not trainer.is_global_zero or not self.console.is_terminal:
+            return
+        self.progress = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[text]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.console,
+        )
+        self.progress.start()
+        self.task = self.progress.add_task("train", total=trainer.max_steps, completed=trainer.global_step, text="")
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self.progress is not None:
+            self.progress.update(self.task, completed=trainer.global_step, text=self._text(trainer))
+        elif trainer.is_global_zero and trainer.global_step >= self._line_step + max(1, trainer.max_steps // 10):
+            self._line_step = trainer.global_step
+            self.console.print(
+                f"step {trainer.global_step}/{trainer.max_steps}  {self._text(trainer)}", highlight=False
+            )
+
+    def _text(self, trainer: pl.Trainer) -> str:
+        values = {**self.step_log.latest, **{k: float(v) for k, v in trainer.callback_metrics.items()}}
+        shown = (
+            ("loss", "train/loss", ".1f"),
+            ("images/s", "train/images_per_second", ".0f"),
+            ("ARI-FG", "val/ari_fg", ".3f"),
+        )
+        return "  ".join(f"{label} {values[key]:{form}}" for label, key, form in shown if key in values)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._stop()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self.progress is not None:
+            self.progress.stop()
+            self.progress = None
+
+
+class Pictures(Callback):
+    """Draws how the model decomposes the same few held-out scenes, every `every` steps.
+
+    Args:
+        scene: the scenes, with ground truth if there is any.
+        folder: PNG files `step_00001000.png` go there.
+        every: steps between pictures.
+        strict: whether a picture that cannot be drawn ends the run (else it is an error in the log).
+    """
+
+    def __init__(self, scene: Scene, folder: Path, *, every: int, strict: bool) -> None:
+        self.scene, self.folder, self.every, self.strict = scene, folder, every, strict
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step % self.every == 0 and trainer.is_global_zero:
+            self.draw(trainer, pl_module)
+
+    def draw(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        from PIL import Image
+
+        from objectscape.viz import decomposition_array
+
+        step = trainer.global_step
+        file = self.folder / f"step_{step:08d}.png"
+        if file.exists():
+            return
+        assert isinstance(pl_module, SceneTask)
+        model = pl_module.model.eval()
+        try:
+            with torch.random.fork_rng(enabled=True), torch.no_grad():
+                torch.manual_seed(0)
+                output = model(self.scene.to(pl_module.device))
+            picture = decomposition_array(self.scene, output.to("cpu"), count=len(self.scene))
+            with replacing(file) as temporary:
+                Image.fromarray(picture).save(temporary, format="png")
+            for logger in trainer.loggers:
+                if isinstance(logger, TensorBoardLogger):
+                    logger.experiment.add_image("decomposition", picture, step, dataformats="HWC")
+        except Exception:
+            if self.strict:
+                raise
+            log.exception(
+                "the picture of step %d could not be drawn; training goes on (strict=true would stop it)", step
+            )
+        finally:
+            model.train()
+
+
+class KeepCheckpoint(Checkpoint):
+    """Keeps one checkpoint up to date: every `every` steps, at the last step, and when the run is asked to stop."""
+
+    def __init__(self, path: Path, *, every: int) -> None:
+        self.path, self.every = path, every
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        step = trainer.global_step
+        boundary = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if boundary and (step % self.every == 0 or step == trainer.max_steps or trainer.should_stop):
+            trainer.save_checkpoint(self.path)

@@ -1,0 +1,228 @@
+"""From a configuration to a trained model in a run folder."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from hydra.utils import instantiate
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from objectscape.checkpoints.native import save_model
+from objectscape.checkpoints.run_folder import RunFolder, read_checkpoint
+from objectscape.data.dataset import SceneDataset
+from objectscape.data.loading import EvalLoader, TrainLoader
+from objectscape.training.callbacks import KeepCheckpoint, Pictures, ProgressDisplay, SafeCheckpointIO, StepLog
+from objectscape.training.logs import CSVLog
+from objectscape.training.task import SceneTask
+
+log = logging.getLogger(__name__)
+
+
+def build_data(config: DictConfig, split: str) -> SceneDataset:
+    """The split of the data set that `config` (a recipe's `data`) describes."""
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise ValueError(
+            f"{config._target_.rpartition('.')[2]} needs {' and '.join(f'data.{key}' for key in missing)}, "
+            f"e.g. data.{missing[0]}=...; `objectscape data info NAME` says where published data come from"
+        )
+    dataset = instantiate(config, split=split)
+    if not isinstance(dataset, SceneDataset):
+        raise ValueError(
+            f"data._target_={config.get('_target_')!r} made a {type(dataset).__name__}, not a SceneDataset"
+        )
+    return dataset
+
+
+def check_fit(model: nn.Module, dataset: SceneDataset) -> None:
+    """Stop on a model that cannot take the data's images; warn when it has fewer slots than the data has objects."""
+    spec = dataset.spec
+    size = getattr(model, "image_size", None)
+    size = (size, size) if isinstance(size, int) else size
+    if size is not None and tuple(size) != tuple(spec.image_size):
+        raise ValueError(
+            f"the model is built for images of {size[0]}x{size[1]} pixels, but {spec.name} has "
+            f"{spec.image_size[0]}x{spec.image_size[1]}. Set model.image_size={spec.image_size[0]}, or data.image_size if the "
+            "data set can resize."
+        )
+    slots = getattr(model, "slots", None)
+    if isinstance(slots, int) and spec.max_objects is not None and slots < spec.max_objects + 1:
+        log.warning(
+            "slots=%d but scenes of %s have up to %d objects: model.slots=%d would give each object and the background "
+            "its own.",
+            slots, spec.name, spec.max_objects, spec.max_objects + 1,
+        )  # fmt: skip
+
+
+def fit(config: DictConfig, run: RunFolder, *, resume: bool = False) -> nn.Module:
+    """Train as `config` says (see recipes/config.yaml for every field) and leave the result in `run`.
+
+    Returns:
+        The trained model in eval mode (the averaged weights, if `ema` is set).
+
+    Raises:
+        ValueError, FileNotFoundError: for settings or files that do not fit together; before anything is trained.
+        NonFiniteLossError, CheckpointWriteError: see there; the last good checkpoint is kept.
+        KeyboardInterrupt: after Ctrl-C, once the state is saved.
+    """
+    torch.manual_seed(config.seed)
+    train_data, val_data = build_data(config.data, "train"), build_data(config.data, "val")
+    model = instantiate(config.model)
+    check_fit(model, train_data)
+    start = read_checkpoint(run.checkpoint)["global_step"] if resume else 0
+    if start >= config.trainer.max_steps:
+        raise ValueError(
+            f"{run.path} has already done {start} of trainer.max_steps={config.trainer.max_steps} steps; "
+            "give a larger trainer.max_steps to continue it"
+        )
+    task = SceneTask(
+        model,
+        optimizer=instantiate(config.optimizer, _partial_=True),
+        schedule=instantiate(config.schedule),
+        seed=config.seed,
+        groups=OmegaConf.to_container(config.groups),  # type: ignore[arg-type]
+        compile=config.compile,
+        log_every=config.every.log,
+    )
+    step_log = StepLog(every=config.every.log)
+    scene = val_data.batch(list(range(min(config.validation.pictures, len(val_data)))))
+    pictures = Pictures(scene, run.figures / "training", every=max(1, config.every.picture), strict=config.strict)
+    callbacks: list[Callback] = [
+        step_log,
+        ProgressDisplay(step_log),
+        KeepCheckpoint(run.checkpoint, every=config.every.checkpoint),
+    ]
+    if config.every.picture:
+        callbacks.append(pictures)
+    if config.ema is not None:
+        callbacks.insert(0, EMAWeightAveraging(decay=config.ema))
+    with quiet_lightning():
+        trainer = pl.Trainer(
+            **OmegaConf.to_container(config.trainer, resolve=True),  # type: ignore[arg-type]
+            logger=_loggers(config, run, start if resume else None),
+            callbacks=callbacks,
+            plugins=[SafeCheckpointIO()],
+            default_root_dir=run.path,
+            check_val_every_n_epoch=None,
+            val_check_interval=max(1, config.every.validate) * config.trainer.get("accumulate_grad_batches", 1),
+            limit_val_batches=1.0 if config.every.validate else 0,
+            num_sanity_val_steps=0,
+            log_every_n_steps=config.every.log,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            inference_mode=False,  # iterative models take gradients inside their forward pass
+            use_distributed_sampler=False,  # the loaders know rank and world
+        )
+        rank, world = trainer.global_rank, trainer.world_size
+        train_loader = TrainLoader(
+            train_data,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            start=start * trainer.accumulate_grad_batches,
+            storage=config.storage,
+            workers=config.workers,
+            device=trainer.strategy.root_device,
+            rank=rank,
+            world=world,
+        )
+        val_loader = EvalLoader(
+            val_data, batch_size=config.validation.batch_size, images=config.validation.images, rank=rank, world=world
+        )
+        if trainer.is_global_zero:
+            run.write_status("running", step=start)
+        began = time.perf_counter()
+        try:
+            with stop_on_signal(trainer) as stopped:
+                trainer.fit(task, train_loader, val_loader, ckpt_path=run.checkpoint if resume else None)
+        except BaseException as error:
+            if trainer.is_global_zero:
+                run.write_status("failed", step=trainer.global_step, reason=f"{type(error).__name__}: {error}")
+            raise
+    seconds = time.perf_counter() - began
+    if trainer.is_global_zero:
+        finished = trainer.global_step >= config.trainer.max_steps
+        run.write_status("done" if finished else "interrupted", step=trainer.global_step, seconds=round(seconds, 1))
+        if finished:
+            save_model(model, run.model_folder, data=train_data.spec, step=trainer.global_step)
+            if config.every.picture:
+                pictures.draw(trainer, task)
+    if stopped:
+        raise KeyboardInterrupt(
+            f"stopped at step {trainer.global_step}; continue with: objectscape train resume={run.path}"
+        )
+    return model.eval()
+
+
+def _loggers(config: DictConfig, run: RunFolder, resume_step: int | None) -> list[Logger]:
+    loggers: list[Logger] = [CSVLog(run.path / "metrics.csv", resume_step=resume_step)]
+    if config.loggers.tensorboard:
+        loggers.append(TensorBoardLogger(run.path, name="tensorboard", version=""))
+    for extra in ("wandb", "mlflow"):
+        if config.loggers[extra] is not None:
+            loggers.append(instantiate(config.loggers[extra], save_dir=str(run.path)))
+    return loggers
+
+
+@contextmanager
+def stop_on_signal(trainer: pl.Trainer) -> Iterator[list[int]]:
+    """The first Ctrl-C or SIGTERM lets the current step finish and saves; a second one ends the process at once."""
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+    previous: dict[int, Any] = {}
+
+    def handle(number: int, frame: Any) -> None:
+        received.append(number)
+        trainer.should_stop = True
+        signal.signal(number, signal.SIG_DFL)
+        if trainer.is_global_zero:
+            log.warning("stopping after this step; the state is saved (again to stop at once)")
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        previous[number] = signal.signal(number, handle)
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Hide the messages of Lightning that tell a user of objectscape nothing."""
+    names = ("lightning.pytorch", "lightning.fabric")
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        for text in (".*does not have many workers.*", ".*isolated_fork.*", ".*Checkpoint directory.*", ".*LeafSpec.*",
+                     ".*is smaller than the logging interval.*", ".*GPU available but not used.*",
+                     ".*Trainer.fit.. received.*", ".*exists and is not empty.*"):  # fmt: skip
+            warnings.filterwarnings("ignore", message=text)
+        try:
+            yield
+        finally:
+            for name, level in levels.items():
+                logging.getLogger(name).setLevel(level)
+
+
+def is_main_process() -> bool:
+    """Whether this process writes files: the only one, or the first of a distributed run."""
+    return (
+        int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))) == 0
+        and int(os.environ.get("LOCAL_RANK", 0)) == 0
+    )

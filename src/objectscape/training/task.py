@@ -1,0 +1,127 @@
+"""The one LightningModule: any model, any data set."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from objectscape.evaluation.protocols import Evaluator
+from objectscape.scene import Decomposition, Losses, Scene
+from objectscape.seeding import derive_seed
+from objectscape.training.errors import NonFiniteLossError
+
+
+class SceneTask(pl.LightningModule):
+    """Trains `model` on batches of Scenes.
+
+    All randomness of a training step comes from generators seeded by (seed, step, rank), so a resumed run draws the
+    same noise as an uninterrupted one.
+
+    Args:
+        model: follows the contract of `objectscape.contract.Model`.
+        optimizer: makes the optimizer from parameter groups.
+        schedule: learning-rate factor after a number of steps.
+        seed: of the run.
+        groups: {prefix of parameter names: optimizer options} for parameters that need their own, such as `lr`.
+        compile: run the model through `torch.compile`.
+        log_every: steps between checks that losses and gradients are finite.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        optimizer: Callable[[list[dict[str, Any]]], torch.optim.Optimizer],
+        schedule: Callable[[int], float],
+        seed: int,
+        groups: Mapping[str, Mapping[str, Any]] | None = None,
+        compile: bool = False,
+        log_every: int = 50,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.make_optimizer, self.schedule, self.seed = optimizer, schedule, seed
+        self.groups, self.log_every = dict(groups or {}), log_every
+        self.evaluator: Evaluator | None = None
+        self.terms: dict[str, Tensor] = {}
+        self.gradient_norm = torch.zeros(())
+        self._finite = torch.tensor(True)
+        self._checked_step = 0
+        if compile:
+            self.model.compile()
+
+    def training_step(self, batch: Scene, batch_idx: int) -> Tensor:
+        accumulated = self.trainer.accumulate_grad_batches
+        number = self.global_step * accumulated + batch_idx % accumulated
+        torch.manual_seed(derive_seed(self.seed, "batch", number, self.global_rank))
+        scene = replace(batch, image=batch.pixels)
+        output: Decomposition = self.model(scene)
+        losses: Losses = self.model.loss(scene, output, self.global_step)  # type: ignore[operator]
+        self.terms = {"loss": losses.total.detach(), **losses.terms}
+        self._finite = self._finite.to(losses.total.device) & losses.total.detach().isfinite()
+        return losses.total
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        self.gradient_norm = nn.utils.get_total_norm(gradients)
+        self._finite = self._finite & self.gradient_norm.isfinite()
+        if (self.global_step + 1) % self.log_every == 0 or self.device.type == "cpu":
+            self.check_finite()
+
+    def check_finite(self) -> None:
+        """Stop the run if a loss or gradient since the last check was not finite (one device synchronisation)."""
+        if not bool(self._finite):
+            raise NonFiniteLossError(
+                f"the loss or its gradient became NaN or infinite between steps {self._checked_step} and "
+                f"{self.global_step} (loss now {float(self.terms['loss']):.4g}, gradient norm {float(self.gradient_norm):.4g}). "
+                "The last checkpoint before that is kept. Lower optimizer.lr, set trainer.gradient_clip_val, or use "
+                "trainer.precision=32-true, and resume."
+            )
+        self._checked_step = self.global_step
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.check_finite()
+
+    def on_validation_epoch_start(self) -> None:
+        torch.manual_seed(derive_seed(self.seed, "validation", self.global_rank))
+        self.evaluator = Evaluator(self.model).to(self.device)
+
+    def validation_step(self, batch: Scene, batch_idx: int) -> None:
+        assert self.evaluator is not None
+        self.evaluator.update(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        assert self.evaluator is not None
+        scores = self.evaluator.compute()
+        values = {f"val/{name}": score.mean for name, score in scores.items() if math.isfinite(score.mean)}
+        self.log_dict(values, logger=False)  # for callbacks; Lightning would log it under another step number
+        for logger in self.loggers:
+            logger.log_metrics(values, self.global_step)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optimizer = self.make_optimizer(self._parameter_groups())
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": LambdaLR(optimizer, self.schedule), "interval": "step"},
+        }
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        rest, grouped = [], {prefix: [] for prefix in self.groups}  # type: ignore[var-annotated]
+        for name, parameter in self.model.named_parameters():
+            prefix = next((p for p in self.groups if name.startswith(p)), None)
+            (rest if prefix is None else grouped[prefix]).append(parameter)
+        empty = [prefix for prefix, parameters in grouped.items() if not parameters]
+        if empty:
+            names = sorted({name.split(".")[0] for name, _ in self.model.named_parameters()})
+            raise ValueError(
+                f"groups: no parameter of the model starts with {empty[0]!r}; its parts are {', '.join(names)}"
+            )
+        groups = [{"params": parameters, **self.groups[prefix]} for prefix, parameters in grouped.items()]
+        return [{"params": rest}, *groups] if rest else groups
