@@ -1,4 +1,4 @@
-"""Checkpoints of the GENESIS code base (`applied-ai-lab/genesis`): GENESIS, GENESIS-S and the baseline VAEs.
+"""Checkpoints of the GENESIS code base (`applied-ai-lab/genesis`): its five kinds of models.
 
     config, weights = read("model.ckpt-FINAL")
     model = build(config)
@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from objectscape.checkpoints.genesis_family import genesis, vae
+from objectscape.checkpoints.genesis_family import genesis, genesis_v2, monet, vae
 from objectscape.contract import Model
 
 _log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class _Family(Protocol):
     def convert(self, weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]: ...
 
 
-FAMILIES: dict[str, _Family] = {"vae": vae, "genesis": genesis}
+FAMILIES: dict[str, _Family] = {"vae": vae, "monet": monet, "genesisv2": genesis_v2, "genesis": genesis}
 """Upstream's family name -> its module."""
 _OWN_OPTIONS = {"genesisv2": "feat_dim", "monet": "filter_start", "vae": "latent_dimension"}
 """Options that only one family has, in the order to look (GENESIS-V2 inherits MONet's, both inherit GENESIS')."""

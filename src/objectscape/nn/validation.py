@@ -38,3 +38,9 @@ def check_images(images: Tensor, image_size: int) -> None:
             f"the model was built for images (B, 3, {image_size}, {image_size}) but got {tuple(images.shape)}; "
             "resize the data or build the model with that image_size (clips: fold the time axis into the batch)"
         )
+
+
+def check_noise(noise: Tensor | None, *shape: int) -> None:
+    """Raise ValueError if noise is given and is not (scenes, slots, latents) = `shape`."""
+    if noise is not None and noise.shape != shape:
+        raise ValueError(f"noise has shape {tuple(noise.shape)}; expected {shape}: scenes, slots, latents")
