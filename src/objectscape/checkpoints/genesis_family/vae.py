@@ -54,13 +54,18 @@ def build(config: Mapping[str, Any]) -> Model:
 
 def convert(weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
     """Our state dict."""
-    table = keys.gated_layers("encoder.layers", "vae.q_z_nn", "none", plain=5)
+    return keys.translate(weights, table(config))
+
+
+def table(config: Mapping[str, Any]) -> keys.Table:
+    """Where each of our keys comes from."""
+    names = keys.gated_layers("encoder.layers", "vae.q_z_nn", "none", plain=5)
     for name in ("weight", "bias"):
-        table[f"posterior.{name}"] = (f"vae.q_z_mean.{name}", f"vae.q_z_var.0.{name}")
+        names[f"posterior.{name}"] = (f"vae.q_z_mean.{name}", f"vae.q_z_var.0.{name}")
     if {**_DEFAULTS, **config}["broadcast_decoder"]:
-        table |= keys.broadcast_decoder("decoder.0", "vae.p_x_nn.1", _LAYERS)
-        table |= keys.same("decoder.2", "vae.p_x_mean")
+        names |= keys.broadcast_decoder("decoder.0", "vae.p_x_nn.1", _LAYERS)
+        names |= keys.same("decoder.2", "vae.p_x_mean")
     else:
-        table |= keys.gated_layers("decoder.layers", "vae.p_x_nn", "none", plain=0)
-        table |= keys.same("decoder.head", "vae.p_x_mean")
-    return keys.translate(weights, table)
+        names |= keys.gated_layers("decoder.layers", "vae.p_x_nn", "none", plain=0)
+        names |= keys.same("decoder.head", "vae.p_x_mean")
+    return names
