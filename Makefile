@@ -1,0 +1,41 @@
+# make quickstart   see objects being found, in minutes, on a CPU
+# make test         everything CI checks: style, types, import rules, docs, tests
+# make benchmark    speed, as ratios measured in one run
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: quickstart test check docs benchmark clean
+
+quickstart: .venv/installed
+	$(BIN)/objectscape quickstart
+
+test: .venv/installed-dev check docs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+check: .venv/installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: .venv/installed-dev
+	$(BIN)/mkdocs build --strict --quiet
+
+benchmark: .venv/installed-dev
+	$(BIN)/python -m benchmarks
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "objectscape needs Python 3.11 or newer; run: make PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv || { echo "on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+
+.venv/installed: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+.venv/installed-dev: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs]'
+	@touch $@ .venv/installed
+
+clean:
+	rm -rf .venv site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
