@@ -1,0 +1,150 @@
+"""Segmentation scores of a batch against one image at a time with scikit-learn and NumPy.
+
+    OMP_NUM_THREADS=1 python benchmarks/metrics.py
+
+320 images of 64x64 pixels with up to 6 objects and 7 slots. Both sides read the same label maps (the last row: the
+same soft masks) and their results are compared before anything is timed. Times are the best of several runs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from sklearn.metrics import adjusted_rand_score
+
+from objectscape.metrics import AdjustedRandIndex, MatchedIoU, MeanBestOverlap, SegmentationCovering
+from objectscape.metrics.per_image import PerImageMetric
+from objectscape.metrics.segmentation import (
+    adjusted_rand_index,
+    contingency,
+    hard_segments,
+    hungarian_miou,
+    mean_best_overlap,
+    segmentation_covering,
+)
+
+IMAGES, SIZE, SLOTS = 320, 64, 7
+
+
+def scenes() -> tuple[torch.Tensor, torch.Tensor]:
+    """True labels (B, H, W), squares that occlude each other; soft masks (B, K, 1, H, W), a noisy guess."""
+    generator = torch.Generator().manual_seed(0)
+    true = torch.zeros(IMAGES, SIZE, SIZE, dtype=torch.long)
+    pixel = torch.arange(SIZE)
+    for label in range(1, SLOTS):
+        corner = torch.randint(0, SIZE - 16, (2, IMAGES, 1), generator=generator)
+        rows, columns = ((pixel >= c) & (pixel < c + 16) for c in corner)
+        true[rows[:, :, None] & columns[:, None, :]] = label
+    guess = true.roll((2, 1), (1, 2))
+    logits = 4 * torch.nn.functional.one_hot(guess, SLOTS).permute(0, 3, 1, 2).float()
+    masks = (logits + torch.randn(logits.shape, generator=generator)).softmax(1)
+    return true, masks[:, :, None]
+
+
+def overlaps(true: np.ndarray, pred: np.ndarray) -> np.ndarray:
+    """IoU of every true segment, the background first, with every predicted segment of one image."""
+    rows = [true == i for i in np.unique(true)]
+    columns = [pred == j for j in np.unique(pred)]
+    return np.array([[(r & c).sum() / (r | c).sum() for c in columns] for r in rows])
+
+
+def ari(true: np.ndarray, pred: np.ndarray) -> float:
+    return adjusted_rand_score(true.ravel(), pred.ravel())
+
+
+def ari_foreground(true: np.ndarray, pred: np.ndarray) -> float:
+    return adjusted_rand_score(true[true > 0], pred[true > 0])
+
+
+def best_overlap(true: np.ndarray, pred: np.ndarray) -> float:
+    return overlaps(true, pred)[1:].max(1).mean()
+
+
+def matched_iou(true: np.ndarray, pred: np.ndarray) -> float:
+    table = overlaps(true, pred)
+    rows, columns = linear_sum_assignment(table, maximize=True)
+    return table[rows, columns][rows > 0].sum() / (len(table) - 1)
+
+
+PAIRS: dict[str, tuple[Callable[[], PerImageMetric], Callable[[np.ndarray, np.ndarray], float]]] = {
+    "ARI": (lambda: AdjustedRandIndex(foreground=False), ari),
+    "foreground ARI": (AdjustedRandIndex, ari_foreground),
+    "mBO": (MeanBestOverlap, best_overlap),
+    "mSC, foreground": (SegmentationCovering, best_overlap),
+    "matched mIoU": (MatchedIoU, matched_iou),
+}
+
+
+def best_time(work: Callable[[], object], repeats: int) -> float:
+    """Seconds of the fastest run."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def run() -> list[dict]:
+    """One row per score and number of threads: seconds of ours and theirs, and how many times faster ours is."""
+    true, masks = scenes()
+    pred = hard_segments(masks)
+    true_np, pred_np, masks_np = true.numpy(), pred.long().numpy(), masks.squeeze(2).numpy()
+
+    def ours(make: Callable[[], PerImageMetric]) -> list[float]:
+        metric = make()
+        metric.update(true, pred)
+        return [metric.compute().item()]
+
+    def theirs(score: Callable[[np.ndarray, np.ndarray], float]) -> list[float]:
+        return [float(np.mean([score(t, p) for t, p in zip(true_np, pred_np)]))]
+
+    def ours_from_masks() -> list[float]:
+        table = contingency(true, masks)
+        values = [
+            adjusted_rand_index(table, foreground=False),
+            adjusted_rand_index(table),
+            mean_best_overlap(table),
+            segmentation_covering(table),
+            hungarian_miou(table),
+        ]
+        return [value.nanmean().item() for value in values]
+
+    def theirs_from_masks() -> list[float]:
+        segments = [m.argmax(0) for m in masks_np]
+        return [float(np.mean([score(t, p) for t, p in zip(true_np, segments)])) for _, score in PAIRS.values()]
+
+    rivals: dict[str, tuple[Callable[[], list[float]], Callable[[], list[float]]]] = {
+        name: (partial(ours, make), partial(theirs, score)) for name, (make, score) in PAIRS.items()
+    }
+    rivals["all five, from soft masks"] = (ours_from_masks, theirs_from_masks)
+
+    rows = []
+    before = torch.get_num_threads()
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        for name, (batched, per_image) in rivals.items():
+            np.testing.assert_allclose(batched(), per_image(), rtol=1e-5)
+            # taken in turns, so that both meet the same state of the machine
+            times = [(best_time(batched, 10), best_time(per_image, 1)) for _ in range(5)]
+            fast, slow = (min(t) for t in zip(*times))
+            label = f"{name}, {threads} thread{'s' * (threads > 1)}"
+            rows.append({"name": label, "ours": fast, "theirs": slow, "ratio": slow / fast, "unit": "s"})
+    torch.set_num_threads(before)
+    return rows
+
+
+def main() -> None:
+    print(f"{IMAGES} images of {SIZE}x{SIZE}, {SLOTS} slots; per-image scikit-learn and NumPy against ours")
+    print(f"{'':40}{'ours':>12}{'per image':>12}{'ratio':>9}")
+    for row in run():
+        print(f"{row['name']:40}{1e3 * row['ours']:9.2f} ms{1e3 * row['theirs']:9.1f} ms{row['ratio']:8.0f}x")
+
+
+if __name__ == "__main__":
+    main()
