@@ -1,0 +1,372 @@
+"""objectscape's own data file: HDF5, one group per split, one data set per Scene field.
+
+    /                     attributes: format, format_version, name, version, licence, source, seed, notes, max_objects,
+                          fields (JSON: what each field means), content_hash
+    /train/image          (n, 3, H, W) uint8, chunks of one sample, gzip level 4; attribute: description
+    /train/segments       (n, H, W)        and so on: boxes, present, labels, actions, motion, factors/<name>
+    /val/..., /test/...
+
+A chunk is one sample, so reading at random decompresses nothing in vain. `content_hash` is the SHA-256 of every data
+set's name, type, shape and bytes. A file is written beside its final name and renamed when it is complete, so that
+what has the final name is always whole.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor
+
+from objectscape.data.dataset import SceneDataset
+from objectscape.data.formats.opening import HDF5_SIGNATURE, PerProcess, existing_file, signature
+from objectscape.names import did_you_mean
+from objectscape.scene import Scene, Spec
+
+FORMAT = "objectscape"
+FORMAT_VERSION = 1
+PIECE = 256  # scenes that are read and written together
+_AGAIN = "Make or convert it again (`objectscape data make`, `objectscape data convert`)."
+
+
+def write_hdf5(
+    path: str | os.PathLike[str],
+    splits: Mapping[str, SceneDataset],
+    *,
+    seed: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Spec:
+    """Write data sets of one kind to a new file.
+
+    Args:
+        path: of the new file.
+        splits: {split: data set}, read in order from first to last scene.
+        seed: of the generator, for data that we rendered.
+        progress: called with (scenes written, scenes in all).
+
+    Returns:
+        The file's Spec, content hash included.
+
+    Raises:
+        FileExistsError: if `path` exists: nothing is overwritten.
+        ValueError: if a split is empty.
+        OSError: if the disk is full or not writable. Nothing is left behind then.
+    """
+    target = Path(path).expanduser()
+    if target.exists():
+        raise FileExistsError(f"{target} exists and is not overwritten; delete it or choose another name.")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"{target}: its folder {target.parent} does not exist; create it first.")
+    if not splits or any(len(dataset) == 0 for dataset in splits.values()):
+        raise ValueError(
+            f"splits={ {name: len(d) for name, d in splits.items()} }; each split needs at least one scene."
+        )
+    total, done = sum(len(dataset) for dataset in splits.values()), 0
+    first = next(iter(splits.values()))
+    digests: dict[str, str] = {}
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        sink = _Sink(unfinished)
+    except OSError as error:
+        raise OSError(f"{target} could not be written: {error}. Choose another folder.") from error
+    file = h5py.File(sink, "w")
+    try:
+        for split, dataset in splits.items():
+            group, hashes = file.create_group(split), {}
+            for start in range(0, len(dataset), PIECE):
+                stop = min(start + PIECE, len(dataset))
+                tensors = _tensors(dataset.batch(range(start, stop)))
+                arrays = {name: np.ascontiguousarray(tensor.numpy()) for name, tensor in tensors.items()}
+                if start == 0:
+                    for name, array in arrays.items():
+                        shape = (len(dataset), *array.shape[1:])
+                        hashes[name] = hashlib.sha256(_heading(split, name, array.dtype, shape))
+                        fields = dataset.spec.fields
+                        description = fields.get(name, fields.get(name.partition("/")[0], ""))
+                        _create(group, name, shape, array.dtype, description)
+                if arrays.keys() != hashes.keys():
+                    raise ValueError(
+                        f"{split}: scenes {start}.. have the fields {sorted(arrays)}, earlier ones {sorted(hashes)}."
+                    )
+                for name, array in arrays.items():
+                    hashes[name].update(array.data)
+                    group[name][start:stop] = array
+                sink.check()
+                done += stop - start
+                if progress is not None:
+                    progress(done, total)
+            digests |= {f"{split}/{name}": value.hexdigest() for name, value in hashes.items()}
+        spec = dataclasses.replace(
+            first.spec, splits={name: len(d) for name, d in splits.items()}, content_hash=_combine(digests)
+        )
+        _write_attributes(file, spec, seed)
+        file.close()
+        sink.close()
+        os.replace(unfinished, target)
+    except BaseException as error:  # Ctrl-C too must leave nothing behind
+        with suppress(OSError, RuntimeError):
+            file.close()
+        with suppress(OSError):
+            sink.close()
+        free = shutil.disk_usage(target.parent).free
+        unfinished.unlink(missing_ok=True)
+        if sink.error is not None:
+            raise OSError(
+                f"{target} could not be written: {sink.error}. {free / 1e6:.0f} MB are free in {target.parent}; "
+                "nothing was left behind. Make room or choose another folder."
+            ) from error
+        raise
+    return spec
+
+
+class _Sink:
+    """A new file for HDF5 that keeps a failure (a full disk) to itself until it is asked.
+
+    The HDF5 library may crash the process when a write fails under it, so it must not notice.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.stream = path.open("w+b")
+        self.error: OSError | None = None
+
+    def check(self) -> None:
+        """Raise what went wrong so far."""
+        self._attempt(self.stream.flush)
+        if self.error is not None:
+            raise self.error
+
+    def close(self) -> None:
+        """Close the file; raises what went wrong."""
+        self._attempt(self.stream.flush)
+        self._attempt(lambda: os.fsync(self.stream.fileno()))
+        try:
+            self.stream.close()
+        except OSError as error:
+            self.error = self.error or error
+        if self.error is not None:
+            raise self.error
+
+    def _attempt(self, action: Callable[[], Any]) -> Any:
+        if self.error is None:
+            try:
+                return action()
+            except OSError as error:
+                self.error = error
+        return None
+
+    def write(self, data: Any) -> int:
+        """As a binary file, like the methods below."""
+        self._attempt(lambda: self.stream.write(data))
+        return len(data)
+
+    def read(self, size: int) -> bytes:  # unused, but how h5py tells a file from a path
+        return self._attempt(lambda: self.stream.read(size)) or b""
+
+    def readinto(self, buffer: Any) -> int:
+        count = self._attempt(lambda: self.stream.readinto(buffer))
+        return len(buffer) if count is None else count
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._attempt(lambda: self.stream.seek(offset, whence)) or 0
+
+    def tell(self) -> int:
+        return self._attempt(self.stream.tell) or 0
+
+    def truncate(self, size: int) -> int:
+        self._attempt(lambda: self.stream.truncate(size))
+        return size
+
+    def flush(self) -> None:
+        self._attempt(self.stream.flush)
+
+
+class HDF5Scenes(SceneDataset):
+    """One split of a file that `write_hdf5` made.
+
+    The file is opened on first use, and again in each worker process.
+
+    Args:
+        path: the file.
+        split: a group of the file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is empty, truncated, of another kind, or has no such split.
+    """
+
+    def __init__(self, *, path: str | os.PathLike[str], split: str = "train") -> None:
+        self.path = existing_file(path, "a data file of objectscape (.h5)")
+        with open_hdf5(self.path) as file:
+            self.spec = _read_spec(file, self.path)
+            if split not in self.spec.splits:
+                known = ", ".join(f"{name} ({count})" for name, count in self.spec.splits.items())
+                raise ValueError(
+                    f"split={split!r}: {self.path} has the splits {known}.{did_you_mean(split, self.spec.splits)}"
+                )
+            self._count = file[f"{split}/image"].shape[0]
+            self._names = list(_names(file[split]))
+        self.split = split
+        self._file = PerProcess(partial(open_hdf5, self.path))
+
+    def __len__(self) -> int:
+        return self._count
+
+    def batch(self, indices: Sequence[int]) -> Scene:
+        """See `SceneDataset.batch`."""
+        wanted = np.asarray(indices, dtype=np.int64)
+        order, back = np.unique(wanted, return_inverse=True)  # HDF5 wants ascending, unique indices
+        contiguous = len(order) > 0 and order[-1] - order[0] + 1 == len(order)
+        selection = slice(order[0], order[-1] + 1) if contiguous else order
+        group = self._file()[self.split]
+        fields: dict[str, Any] = {}
+        for name in self._names:
+            try:
+                values = group[name][selection]
+            except (OSError, RuntimeError) as error:
+                raise ValueError(
+                    f"{self.path} is corrupt: {self.split}/{name}, scenes {order[0]}..{order[-1]} cannot be read "
+                    f"({error}). {_AGAIN}"
+                ) from error
+            tensor = torch.from_numpy(values)
+            if not np.array_equal(wanted, order):
+                tensor = tensor[torch.from_numpy(back)]
+            if name.startswith("factors/"):
+                fields.setdefault("factors", {})[name.removeprefix("factors/")] = tensor
+            else:
+                fields[name] = tensor
+        return Scene(**fields)
+
+
+def check_hdf5(path: str | os.PathLike[str], *, progress: Callable[[int, int], None] | None = None) -> Spec:
+    """Read every byte of a data file and compare its content hash; returns its Spec.
+
+    Args:
+        path: the file.
+        progress: called with (scenes checked, scenes in all); a scene counts once for each of its fields.
+
+    Raises:
+        FileNotFoundError, ValueError: as `HDF5Scenes`, and if the content does not match the hash.
+    """
+    file_path = existing_file(path, "a data file of objectscape (.h5)")
+    digests = {}
+    with open_hdf5(file_path) as file:
+        spec = _read_spec(file, file_path)
+        names = [f"{split}/{name}" for split in spec.splits for name in _names(file[split])]
+        total, done = sum(file[name].shape[0] for name in names), 0
+        for name in names:
+            data = file[name]
+            split, _, rest = name.partition("/")
+            digest = hashlib.sha256(_heading(split, rest, data.dtype, data.shape))
+            for start in range(0, data.shape[0], PIECE):
+                try:
+                    digest.update(np.ascontiguousarray(data[start : start + PIECE]).data)
+                except (OSError, RuntimeError) as error:
+                    raise ValueError(
+                        f"{file_path} is corrupt: {name} near scene {start} cannot be read ({error}). {_AGAIN}"
+                    ) from error
+                done += min(PIECE, data.shape[0] - start)
+                if progress is not None:
+                    progress(done, total)
+            digests[name] = digest.hexdigest()
+    found = _combine(digests)
+    if found != spec.content_hash:
+        raise ValueError(
+            f"{file_path} is corrupt or was changed: its content has the SHA-256 {found}, but the file says "
+            f"{spec.content_hash}. {_AGAIN}"
+        )
+    return spec
+
+
+def open_hdf5(path: Path) -> h5py.File:
+    """Open an HDF5 file for reading; ValueError if it is none, or truncated."""
+    if signature(path) != HDF5_SIGNATURE:
+        raise ValueError(f"{path} is no HDF5 file (it starts with {signature(path).hex(' ')}). {_AGAIN}")
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        what = "is truncated" if "truncated" in str(error) else "is corrupt"
+        raise ValueError(f"{path} {what}: {error}. {_AGAIN}") from error
+
+
+def _tensors(scene: Scene) -> dict[str, Tensor]:
+    """The fields that are there, by the name of their data set."""
+    found: dict[str, Tensor] = {}
+    for field in dataclasses.fields(scene):
+        value = getattr(scene, field.name)
+        if isinstance(value, dict):
+            found |= {f"{field.name}/{key}": item for key, item in value.items()}
+        elif value is not None:
+            found[field.name] = value
+    return found
+
+
+def _create(group: h5py.Group, name: str, shape: tuple[int, ...], dtype: np.dtype, description: str) -> None:
+    group.create_dataset(name, shape, dtype, chunks=(1, *shape[1:]), compression="gzip", compression_opts=4).attrs[
+        "description"
+    ] = description
+
+
+def _names(group: h5py.Group) -> Iterator[str]:
+    for name, item in group.items():
+        if isinstance(item, h5py.Group):
+            yield from (f"{name}/{key}" for key in item)
+        else:
+            yield name
+
+
+def _heading(split: str, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
+    return f"{split}/{name} {np.dtype(dtype).str} {tuple(int(n) for n in shape)}\n".encode()
+
+
+def _combine(digests: Mapping[str, str]) -> str:
+    return hashlib.sha256("\n".join(f"{name} {digests[name]}" for name in sorted(digests)).encode()).hexdigest()
+
+
+def _write_attributes(file: h5py.File, spec: Spec, seed: int | None) -> None:
+    file.attrs["format"], file.attrs["format_version"] = FORMAT, FORMAT_VERSION
+    for name in ("name", "version", "licence", "source", "notes", "content_hash"):
+        file.attrs[name] = getattr(spec, name)
+    file.attrs["fields"] = json.dumps(spec.fields)
+    if spec.max_objects is not None:
+        file.attrs["max_objects"] = spec.max_objects
+    if seed is not None:
+        file.attrs["seed"] = seed
+
+
+def _read_spec(file: h5py.File, path: Path) -> Spec:
+    attributes = dict(file.attrs)
+    if attributes.get("format") != FORMAT:
+        raise ValueError(
+            f"{path} is an HDF5 file, but not one that objectscape wrote (groups: {', '.join(file) or 'none'}). "
+            "EfficientMORL's archives are read by objectscape.data.emorl_h5.EfficientMORLArchive."
+        )
+    if attributes["format_version"] != FORMAT_VERSION:
+        raise ValueError(
+            f"{path} has format version {attributes['format_version']}; this objectscape reads version "
+            f"{FORMAT_VERSION}. {_AGAIN}"
+        )
+    splits: dict[str, int | None] = {name: int(group["image"].shape[0]) for name, group in file.items()}
+    group = file[next(iter(splits))]
+    return Spec(
+        name=attributes["name"],
+        image_size=tuple(group["image"].shape[-2:]),
+        splits=splits,
+        fields=json.loads(attributes["fields"]),
+        max_objects=int(attributes["max_objects"]) if "max_objects" in attributes else None,
+        licence=attributes["licence"],
+        source=attributes["source"],
+        version=attributes["version"],
+        content_hash=attributes["content_hash"],
+        notes=attributes["notes"],
+    )
