@@ -33,7 +33,7 @@ from objectscape.nn.gaussian_heads import full_precision, posterior_parameters, 
 from objectscape.nn.latent_masks import LatentMasks
 from objectscape.nn.latent_prior import AutoregressivePrior
 from objectscape.nn.likelihoods import mixture_log_likelihood
-from objectscape.nn.validation import check_at_least, check_choice, check_images, check_positive
+from objectscape.nn.validation import check_at_least, check_choice, check_images, check_noise, check_positive
 from objectscape.scene import Decomposition, Losses, Scene
 
 PRIOR_WIDTH = 256
@@ -278,11 +278,7 @@ class Genesis(Model):
             n: number of scenes.
             noise: (n, K, D_m + D_c) standard normal numbers instead of a draw.
         """
-        if noise is not None and noise.shape != (n, self.slots, self.mask_latent_dim + self.component_latent_dim):
-            raise ValueError(
-                f"noise has shape {tuple(noise.shape)}; expected "
-                f"{(n, self.slots, self.mask_latent_dim + self.component_latent_dim)}: scenes, slots, latents"
-            )
+        check_noise(noise, n, self.slots, self.mask_latent_dim + self.component_latent_dim)
         noise_m, noise_c = (
             (None, None) if noise is None else noise.split([self.mask_latent_dim, self.component_latent_dim], dim=-1)
         )

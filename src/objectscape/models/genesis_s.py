@@ -26,7 +26,7 @@ from objectscape.nn.gaussian_heads import full_precision, sampled_kl
 from objectscape.nn.latent_masks import LatentMasks
 from objectscape.nn.latent_prior import AutoregressivePrior
 from objectscape.nn.likelihoods import mixture_log_likelihood
-from objectscape.nn.validation import check_at_least, check_choice, check_images, check_positive
+from objectscape.nn.validation import check_at_least, check_choice, check_images, check_noise, check_positive
 from objectscape.scene import Decomposition, Losses, Scene
 
 
@@ -184,12 +184,9 @@ class GenesisS(Model):
 
         Call `eval()` before: batch norms must use what they learned.
         """
-        zeros = self.decoder.first.weight.new_zeros(n, self.slots, self.latent_dim)
-        if noise is not None and noise.shape != zeros.shape:
-            raise ValueError(
-                f"noise has shape {tuple(noise.shape)}; expected {tuple(zeros.shape)}: scenes, slots, latents"
-            )
+        check_noise(noise, n, self.slots, self.latent_dim)
         if self.prior is None:
+            zeros = self.decoder.first.weight.new_zeros(n, self.slots, self.latent_dim)
             return self.decode(sample_gaussian(zeros, torch.ones_like(zeros), noise))
         return self.decode(self.prior.sample(n, self.slots, noise=noise, tanh_mean=not self.linear_sampling_mean))
 

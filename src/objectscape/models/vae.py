@@ -23,7 +23,7 @@ from objectscape.nn.distributions import sample_gaussian
 from objectscape.nn.gated_conv import GatedDecoder, GatedEncoder
 from objectscape.nn.gaussian_heads import full_precision, posterior_parameters, sampled_kl
 from objectscape.nn.likelihoods import gaussian_log_likelihood
-from objectscape.nn.validation import check_at_least, check_choice, check_images, check_positive
+from objectscape.nn.validation import check_at_least, check_choice, check_images, check_noise, check_positive
 from objectscape.scene import Decomposition, Losses, Scene
 
 FEATURES = 256
@@ -137,9 +137,8 @@ class VAE(Model):
 
     def sample(self, n: int, *, noise: Tensor | None = None) -> Decomposition:
         """Imagine `n` scenes; `noise` (n, 1, D) standard normal replaces the draw."""
+        check_noise(noise, n, 1, self.latent_dim)
         zeros = self.posterior.weight.new_zeros(n, 1, self.latent_dim)
-        if noise is not None and noise.shape != zeros.shape:
-            raise ValueError(f"noise has shape {tuple(noise.shape)}; expected {tuple(zeros.shape)}")
         return self.decode(sample_gaussian(zeros, torch.ones_like(zeros), noise))
 
     def decode(self, slots: Tensor) -> Decomposition:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
 from torch import Tensor
+
+from objectscape.names import near_matches
 
 
 def check_at_least(minimum: int, **options: int) -> None:
@@ -26,7 +27,7 @@ def check_choice(name: str, value: object, allowed: Sequence[object]) -> None:
     """Raise ValueError, with the nearest match if there is one, unless `value` is in `allowed`."""
     if value in allowed:
         return
-    near = difflib.get_close_matches(str(value), [str(choice) for choice in allowed], n=1)
+    near = near_matches(str(value), map(str, allowed))
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ValueError(f"{name}={value!r}; choose one of {', '.join(map(repr, allowed))}{hint}")
 
