@@ -28,7 +28,7 @@ class Model(nn.Module, PyTorchModelHubMixin, ABC):
     @property
     def config(self) -> dict[str, Any]:
         """Every constructor argument with its value."""
-        return dict(self._hub_mixin_config or {})
+        return dict(self._hub_mixin_config or {})  # type: ignore[arg-type]
 
     @abstractmethod
     def forward(self, scene: Scene) -> Decomposition:

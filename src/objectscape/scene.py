@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 
+@dataclass(kw_only=True)
 class _TensorFields:
     """What a dataclass of tensors needs to travel as one thing: map, move, slice, stack."""
 
@@ -81,7 +82,7 @@ class Scene(_TensorFields):
                 "Repeat a grey image along its channel axis; drop an alpha channel; move channels first."
             )
         if image.dtype != torch.uint8 and not image.is_floating_point():
-            raise ValueError(f"Scene.image has dtype {image.dtype}; expected uint8 (0..255) or floating point ([0, 1]).")
+            raise ValueError(f"Scene.image has dtype {image.dtype}; expected uint8 (0..255) or float ([0, 1]).")
         if self.segments is not None and self.segments.shape[-2:] != image.shape[-2:]:
             raise ValueError(
                 f"Scene.segments covers {tuple(self.segments.shape[-2:])} pixels but Scene.image "
@@ -126,7 +127,7 @@ class Scene(_TensorFields):
             if all(missing):
                 return None
             if any(missing):
-                raise ValueError(f"Scene.{name} is set in some of the scenes to merge and None in others; make them alike.")
+                raise ValueError(f"Scene.{name} is set in some of the scenes to merge and None in others.")
             if isinstance(values[0], dict):
                 return {key: merge(f"{name}[{key}]", [v.get(key) for v in values]) for key in values[0]}
             return join(values)
@@ -139,7 +140,7 @@ class Decomposition(_TensorFields):
     """What a model makes of a scene. A model subclasses it for its own extras (posteriors, per-level results)."""
 
     recon: Tensor
-    """(B, [T,] 3, H, W) the redrawn scene in [0, 1] (models with an unbounded decoder may leave that range a little)."""
+    """(B, [T,] 3, H, W) the redrawn scene in [0, 1]; an unbounded decoder may leave that range a little."""
     masks: Tensor
     """(B, [T,] K, 1, H, W) non-negative, summing to 1 over K."""
     components: Tensor
@@ -157,7 +158,7 @@ class Decomposition(_TensorFields):
     @property
     def segments(self) -> Tensor:
         """(B, [T,] H, W) int64: the slot that owns each pixel (ties: the lowest slot)."""
-        return self.masks.squeeze(-3).argmax(-3)
+        return self.masks.max(-4).indices.squeeze(-3)  # on the CPU much faster than argmax, with the same rule for ties
 
 
 @dataclass(kw_only=True)

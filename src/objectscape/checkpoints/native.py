@@ -71,8 +71,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{file} is not valid JSON ({error}); save the model again") from error
     if config.get("format") != FORMAT or "_target_" not in config:
         raise ValueError(
-            f"{file} has format {config.get('format')!r}, this version of objectscape ({objectscape.__version__}) reads "
-            f"format {FORMAT}. Load it with the version that wrote it ({config.get('objectscape', 'unknown')})."
+            f"{file} has format {config.get('format')!r}; objectscape {objectscape.__version__} reads format {FORMAT}. "
+            f"Load it with the version that wrote it ({config.get('objectscape', 'unknown')})."
         )
     return config
 

@@ -109,8 +109,7 @@ class RunFolder:
         if (self.model_folder / "config.json").is_file():
             return load_model(self.model_folder, **overrides)
         checkpoint = read_checkpoint(self.checkpoint)
-        arguments = OmegaConf.to_container(self.config().model, resolve=True)
-        assert isinstance(arguments, dict)
+        arguments: Any = OmegaConf.to_container(self.config().model, resolve=True)
         cls = import_class(arguments.pop("_target_"))
         model = build_model(cls, {**arguments, **overrides})
         weights = {k.removeprefix("model."): v for k, v in checkpoint["state_dict"].items() if k.startswith("model.")}
@@ -130,8 +129,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types for broken files and for refused pickles
         raise ValueError(
-            f"{path} cannot be read as a checkpoint ({str(error).splitlines()[0][:120]}). It is damaged or was not written "
-            "by objectscape; files that need unpickling of arbitrary objects are refused."
+            f"{path} cannot be read as a checkpoint ({str(error).splitlines()[0][:120]}). It is damaged, or "
+            "objectscape did not write it; files that need unpickling of arbitrary objects are refused."
         ) from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint or "loops" not in checkpoint:
         raise ValueError(f"{path} is not a training checkpoint of objectscape")

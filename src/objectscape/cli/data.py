@@ -28,8 +28,8 @@ def main(words: list[str]) -> int:
         epilog="examples:\n"
         "  objectscape data info tetrominoes\n"
         "  objectscape data make tetrominoes train=60000 test=320 path=tetrominoes.h5\n"
-        "  objectscape data fetch multi_object/objects_room --to datasets\n"
-        "  objectscape data convert objects_room source=datasets/objects_room_train.tfrecords path=objects_room.h5\n"
+        "  objectscape data fetch objects_room --to datasets\n"
+        "  objectscape data convert objects_room source=objects_room_train.tfrecords path=room.h5\n"
         "  objectscape data check objects_room.h5",
     )
     parser.add_argument("action", choices=["info", "make", "convert", "check", "fetch"])
@@ -41,7 +41,7 @@ def main(words: list[str]) -> int:
     if options.action == "check" and Path(options.name).exists():
         return check(Path(options.name))
     if options.action == "fetch":
-        return fetch_files(options.name, options.to)
+        return fetch_files(options.name, options.to, settings.get("pattern", "*"))
     if options.action == "info":
         return info(options.name, settings)
     if options.action == "make":
@@ -57,7 +57,7 @@ def _config(name: str, settings: dict[str, str]) -> DictConfig:
 
 def info(name: str, settings: dict[str, str]) -> int:
     """Print a data set's Spec; for published sets, also where to get them."""
-    from objectscape.data.sources import describe_source
+    from objectscape.data.sources import SOURCES
 
     config = _config(name, settings)
     try:
@@ -66,8 +66,13 @@ def info(name: str, settings: dict[str, str]) -> int:
         if config.get("path") is not None:
             raise
         console.print(f"[bold]{name}[/bold]: read from files, none given. {error}")
-    for line in describe_source(name):
-        console.print(line)
+    published = config.get("name", name)
+    if published in SOURCES:
+        source = SOURCES[published]
+        console.print(
+            f"[bold]{source.title}[/bold]\n  {source.page}\n  licence: {source.licence}\n  size: {source.size}"
+        )
+        console.print(f"  to get it: {source.command(published)}" + (f"\n  then: {source.how}" if source.how else ""))
     return 0
 
 
@@ -149,23 +154,27 @@ def check(path: Path) -> int:
     import h5py
 
     from objectscape.data.formats.hdf5 import check_hdf5
-    from objectscape.data.formats.tfrecord import check_tfrecord
+    from objectscape.data.formats.tfrecord import TFRecordFile
 
     if h5py.is_hdf5(path):
         print_spec(check_hdf5(path))
     else:
-        console.print(f"{check_tfrecord(path)} records, every checksum right")
+        console.print(f"{sum(1 for _ in TFRecordFile(path))} records, every checksum right")
     console.print(f"{path} is whole")
     return 0
 
 
-def fetch_files(name: str, folder: Path) -> int:
+def fetch_files(name: str, folder: Path, pattern: str) -> int:
     """Download a published data set."""
     from objectscape.data.sources import fetch
 
     with Progress(console=errors, transient=True) as progress:
         task = progress.add_task(f"fetching {name}")
-        files = fetch(name, folder, progress=lambda done, total: progress.update(task, completed=done, total=total))
+
+        def show(path: str, done: int, total: int | None) -> None:
+            progress.update(task, description=path, completed=done, total=total)
+
+        files = fetch(name, folder, pattern=pattern, progress=show)
     for file in files:
         console.print(str(file))
     return 0

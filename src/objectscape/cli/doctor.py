@@ -11,8 +11,8 @@ from rich.table import Table
 from objectscape import __version__
 from objectscape.cli.common import console
 
-REQUIRED = ("torch", "numpy", "lightning", "hydra-core", "torchmetrics", "huggingface_hub", "safetensors", "h5py", "scipy",
-            "scikit-learn", "matplotlib", "pillow", "imageio", "rich", "tensorboard")  # fmt: skip
+REQUIRED = ("torch", "numpy", "lightning", "hydra-core", "torchmetrics", "huggingface_hub", "safetensors", "h5py",
+            "scipy", "scikit-learn", "matplotlib", "pillow", "imageio", "rich", "tensorboard")  # fmt: skip
 EXTRAS = {
     "imageio-ffmpeg": "video (MP4)",
     "hydra-joblib-launcher": "joblib (parallel sweeps)",

@@ -30,8 +30,8 @@ def main(words: list[str]) -> int:
     """Parse the command line, read, convert and save."""
     parser = argparse.ArgumentParser(
         prog="objectscape import-checkpoint",
-        description=f"Read a checkpoint of an original code base ({', '.join(importers())}) and save it as a model that "
-        "every other command takes.",
+        description=f"Read a checkpoint of an original code base ({', '.join(importers())}) and save it as a model "
+        "that every other command takes.",
         epilog="example: objectscape import-checkpoint slot_attention tetrominoes.pth K=4 --out runs/imported",
     )
     parser.add_argument("family", metavar="FAMILY", help=", ".join(importers()))

@@ -48,7 +48,7 @@ def _metrics() -> list[tuple[str, str]]:
 
 
 def _runs(root: Path) -> list[tuple[str, ...]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for file in sorted(root.rglob("status.json")):
         status = json.loads(file.read_text())
         scores = [

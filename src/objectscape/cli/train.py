@@ -35,7 +35,8 @@ def main(words: list[str]) -> int:
     for word in overrides:
         if word.startswith("--"):
             raise ValueError(
-                f"unknown option {word!r}; fields are written key=value.{did_you_mean(word, ['--multirun', '--print-config', '--help'])}"
+                f"unknown option {word!r}; fields are written key=value."
+                f"{did_you_mean(word, ['--multirun', '--print-config', '--help'])}"
             )
     if options.multirun:
         return sweep(overrides)

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Sampler
@@ -51,8 +52,8 @@ class BatchOrder(Sampler[list[int]]):
         self.world = world
         if self.per_epoch < 1:
             raise ValueError(
-                f"batch_size={batch_size} on {world} device(s) needs {batch_size * world} scenes, but the training split "
-                f"has {size}. Lower batch_size or use more data."
+                f"batch_size={batch_size} on {world} device(s) needs {batch_size * world} scenes, but the training "
+                f"split has {size}. Lower batch_size or use more data."
             )
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -70,7 +71,7 @@ def _seed_worker(worker: int) -> None:
     torch.manual_seed(derive_seed(torch.initial_seed() % 2**31, "worker", worker))
 
 
-def _identity(batch: Scene) -> Scene:
+def _identity(batch: Any) -> Any:
     return batch
 
 

@@ -27,7 +27,8 @@ def write_readme(run: RunFolder) -> None:
             + (f", {status['seconds']:.0f} s of training" if "seconds" in status else "")
             + f" (torch {torch.__version__}, {_machine()}).",
             "",
-            "Repeat it: `objectscape train config=config.yaml`. Continue it: `objectscape train resume=. trainer.max_steps=N`.",
+            f"Repeat it: `objectscape train config={run.path}/config.yaml`. "
+            f"Continue it: `objectscape train resume={run.path} trainer.max_steps=N`.",
             "",
         ]
     for stem, content in read_results(run).items():

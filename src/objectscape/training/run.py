@@ -55,8 +55,8 @@ def check_fit(model: nn.Module, dataset: SceneDataset) -> None:
     if size is not None and tuple(size) != tuple(spec.image_size):
         raise ValueError(
             f"the model is built for images of {size[0]}x{size[1]} pixels, but {spec.name} has "
-            f"{spec.image_size[0]}x{spec.image_size[1]}. Set model.image_size={spec.image_size[0]}, or data.image_size if the "
-            "data set can resize."
+            f"{spec.image_size[0]}x{spec.image_size[1]}. Set model.image_size={spec.image_size[0]}, or data.image_size "
+            "if the data set can resize."
         )
     slots = getattr(model, "slots", None)
     if isinstance(slots, int) and spec.max_objects is not None and slots < spec.max_objects + 1:
@@ -170,10 +170,8 @@ def _loggers(config: DictConfig, run: RunFolder, resume_step: int | None) -> lis
     loggers: list[Logger] = [CSVLog(run.path / "metrics.csv", resume_step=resume_step)]
     if config.loggers.tensorboard:
         loggers.append(TensorBoardLogger(run.path, name="tensorboard", version=""))
-    for extra in ("wandb", "mlflow"):
-        if config.loggers[extra] is not None:
-            loggers.append(instantiate(config.loggers[extra], save_dir=str(run.path)))
-    return loggers
+    extras = [config.loggers[name] for name in ("wandb", "mlflow") if config.loggers[name] is not None]
+    return loggers + [instantiate(extra, save_dir=str(run.path)) for extra in extras]
 
 
 @contextmanager
@@ -192,8 +190,8 @@ def stop_on_signal(trainer: pl.Trainer) -> Iterator[list[int]]:
         if trainer.is_global_zero:
             log.warning("stopping after this step; the state is saved (again to stop at once)")
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        previous[number] = signal.signal(number, handle)
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        previous[signal_number] = signal.signal(signal_number, handle)
     try:
         yield received
     finally:

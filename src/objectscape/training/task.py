@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -78,11 +79,11 @@ class SceneTask(pl.LightningModule):
     def check_finite(self) -> None:
         """Stop the run if a loss or gradient since the last check was not finite (one device synchronisation)."""
         if not bool(self._finite):
+            loss, norm = float(self.terms["loss"]), float(self.gradient_norm)
             raise NonFiniteLossError(
                 f"the loss or its gradient became NaN or infinite between steps {self._checked_step} and "
-                f"{self.global_step} (loss now {float(self.terms['loss']):.4g}, gradient norm {float(self.gradient_norm):.4g}). "
-                "The last checkpoint before that is kept. Lower optimizer.lr, set trainer.gradient_clip_val, or use "
-                "trainer.precision=32-true, and resume."
+                f"{self.global_step} (loss now {loss:.4g}, gradient norm {norm:.4g}). The last checkpoint before that is "
+                "kept. Lower optimizer.lr, set trainer.gradient_clip_val, or use trainer.precision=32-true, and resume."
             )
         self._checked_step = self.global_step
 
@@ -105,7 +106,7 @@ class SceneTask(pl.LightningModule):
         for logger in self.loggers:
             logger.log_metrics(values, self.global_step)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.make_optimizer(self._parameter_groups())
         return {
             "optimizer": optimizer,
