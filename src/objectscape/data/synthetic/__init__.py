@@ -1,0 +1,1 @@
+"""Scenes rendered by us, in batches, from a seed."""

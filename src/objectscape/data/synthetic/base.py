@@ -3,65 +3,107 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import torch
+from torch import Tensor
 
 from objectscape.data.dataset import SPLITS, SceneDataset
 from objectscape.scene import Scene
 from objectscape.seeding import derive_generator
 
-CHUNK = 256  # scenes rendered together; part of the definition of "scene number i", so changing it changes the data
+CHUNK = (
+    1024  # scenes drawn from one generator; part of the definition of "scene number i", so changing it changes the data
+)
+
+Draws = dict[str, Tensor]
+"""{name: (n, ...)} the random choices that define n scenes; lives on the CPU."""
 
 
 class SyntheticScenes(SceneDataset):
     """Base of the synthetic data sets. Scene i of a split is a pure function of (seed, split, i).
 
-    Subclasses set `spec` and implement `render`. Factors are drawn on the CPU and only drawn into pixels on the device,
-    so that a seed gives the same scenes everywhere.
+    Subclasses set `spec` and implement `draw` and `paint`. All choices are drawn on the CPU; painting them is integer
+    arithmetic and selection only, so that a seed gives the same bytes on every device. What defines a split is a small
+    table of draws: it is made once, when first needed, and any scenes of it are painted in one batch.
 
     Args:
         split: "train", "val" or "test": independent streams of the same distribution.
-        count: scenes in this split.
+        count: scenes in this split; None for the published number. A smaller split is the beginning of a larger one.
         seed: of the stream.
+        published: {split: number of scenes} of the published data set.
     """
 
-    def __init__(self, *, split: str, count: int, seed: int) -> None:
+    def __init__(self, *, split: str, count: int | None, seed: int, published: Mapping[str, int]) -> None:
         if split not in SPLITS:
             raise ValueError(f"split={split!r}; choose one of {', '.join(SPLITS)}")
-        if count < 1:
-            raise ValueError(f"count={count}; a data set needs at least one scene")
-        self.split, self.count, self.seed = split, count, seed
-        self._chunk = lru_cache(maxsize=2)(self._render_chunk)
+        if count is not None and count < 1:
+            raise ValueError(
+                f"count={count}; a data set needs at least one scene (None: the published {published[split]})"
+            )
+        self.split, self.count, self.seed = split, published[split] if count is None else count, seed
 
     @abstractmethod
+    def draw(self, n: int, generator: torch.Generator) -> Draws:
+        """The choices that define n scenes; `generator` lives on the CPU."""
+
+    @abstractmethod
+    def paint(self, draws: Draws, device: torch.device | str = "cpu") -> Scene:
+        """The scenes that `draws` define, on `device`, `image` uint8."""
+
     def render(self, n: int, generator: torch.Generator, device: torch.device | str = "cpu") -> Scene:
         """n scenes on `device`, `image` uint8; `generator` lives on the CPU."""
+        return self.paint(self.draw(n, generator), device)
 
     def __len__(self) -> int:
         return self.count
 
     def batch(self, indices: Sequence[int]) -> Scene:
+        """The scenes at `indices`, in that order, on the CPU, painted in one go."""
         numbers = torch.as_tensor(indices, dtype=torch.long)
-        chunks = numbers // CHUNK
-        parts, places = [], torch.empty_like(numbers)
-        filled = 0
-        for chunk in chunks.unique().tolist():
-            here = (chunks == chunk).nonzero().squeeze(1)
-            parts.append(self._chunk(chunk)[numbers[here] % CHUNK])
-            places[here] = torch.arange(filled, filled + len(here))
-            filled += len(here)
-        return Scene.cat(parts)[places]
+        outside = numbers[(numbers < 0) | (numbers >= self.count)]
+        if len(outside):
+            raise IndexError(
+                f"{self.spec.name} ({self.split}) has {self.count} scenes; there is no scene {int(outside[0])}"
+            )
+        return self.paint({name: values[numbers] for name, values in self._table.items()})
 
     def all(self, device: torch.device | str = "cpu") -> Scene:
         """Every scene of the split as one batch on `device`: the resident form."""
-        chunks = -(-self.count // CHUNK)
-        return Scene.cat([self._render_chunk(c, device) for c in range(chunks)])[: self.count]
+        block = 64 if torch.device(device).type == "cpu" else CHUNK  # a small block stays in a processor's cache
+        parts = [slice(start, start + block) for start in range(0, self.count, block)]
+        return Scene.cat([self.paint({k: v[part] for k, v in self._table.items()}, device) for part in parts])
 
     def stream(self, step: int, batch_size: int, device: torch.device | str = "cpu") -> Scene:
-        """Batch number `step` of an endless stream that never repeats a scene."""
+        """Batch number `step` of an endless stream, drawn apart from the numbered scenes."""
         return self.render(batch_size, derive_generator(self.seed, self.split, "stream", step, batch_size), device)
 
-    def _render_chunk(self, chunk: int, device: torch.device | str = "cpu") -> Scene:
-        return self.render(CHUNK, derive_generator(self.seed, self.split, "chunk", chunk), device)
+    def draw_split(self) -> Draws:
+        """The draws of every scene of the split, in order."""
+        chunks = -(-self.count // CHUNK)
+        parts = [self.draw(CHUNK, derive_generator(self.seed, self.split, "chunk", c)) for c in range(chunks)]
+        return {name: torch.cat([part[name] for part in parts])[: self.count] for name in parts[0]}
+
+    @cached_property
+    def _table(self) -> Draws:
+        return self.draw_split()
+
+
+def paint_layers(masks: Tensor, placed: Tensor, colors: Tensor, background: Tensor) -> tuple[Tensor, Tensor]:
+    """Flat-colored shapes on a plain background, each hiding what came before it.
+
+    Args:
+        masks: (B, N, H, W) bool, in painting order.
+        placed: (B, N) bool: which of them are in the scene.
+        colors: (B, N, 3) uint8.
+        background: (B, 3) uint8.
+
+    Returns:
+        image (B, 3, H, W) uint8 and segments (B, H, W) int8: 0 background, n + 1 where object n is on top.
+    """
+    numbers = torch.arange(1, masks.shape[1] + 1, dtype=torch.int8, device=masks.device) * placed  # (B, N)
+    segments = (masks.view(torch.int8) * numbers[..., None, None]).amax(1)  # (B, H, W): the last one is on top
+    palette = torch.cat([background.unsqueeze(1), colors], 1).transpose(1, 2)  # (B, 3, N + 1)
+    owner = segments.flatten(1).long().unsqueeze(1).expand(-1, 3, -1)  # (B, 3, H W)
+    return palette.gather(2, owner).unflatten(2, segments.shape[1:]), segments
