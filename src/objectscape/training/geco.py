@@ -50,7 +50,8 @@ class GECO(nn.Module):
         beta_max: largest beta.
         target_rmse: wanted root-mean-square error of the redrawn image, whose values are in [0, 1]; replaces `goal`
             (see `goal_for_rmse`) and needs `pixel_std` and `image_size`.
-        pixel_std: the model's smallest pixel standard deviation; given, an infeasible goal is warned of.
+        pixel_std: the model's smallest pixel standard deviation; given (with `image_size`), an infeasible goal is
+            warned of.
 
     Raises:
         ValueError: if an option is out of its range.
@@ -96,7 +97,7 @@ class GECO(nn.Module):
             goal = goal_for_rmse(target_rmse, pixel_std=pixel_std)
         values = 1 if image_size is None else channels * image_size**2
         if pixel_std is not None and image_size is not None:
-            _warn_if_infeasible(goal, pixel_std)
+            _warn_if_infeasible(goal, smallest_error(pixel_std=pixel_std))
         self.goal = goal * values
         """Goal in nats per image."""
         self.step_size = step_size if image_size is None else step_size * 64**2 / image_size**2
@@ -144,7 +145,8 @@ class SoftplusGECO(nn.Module):
         alpha: decay of the moving average, in [0, 1).
         warm_start: number of steps before the constraint acts.
         floor: smallest beta, and beta at the start.
-        pixel_std: the model's pixel standard deviation; given, an infeasible target is warned of.
+        pixel_std: the model's pixel standard deviation; given (with `image_size`), an infeasible target is warned of.
+            The published likelihood leaves out log(2 pi) / 2, so the smallest error there is is log(pixel_std).
 
     Raises:
         ValueError: if an option is out of its range.
@@ -177,7 +179,8 @@ class SoftplusGECO(nn.Module):
         if warm_start < 0:
             raise ValueError(f"warm_start={warm_start}: must be a number of steps, 0 or more.")
         if image_size is not None and pixel_std is not None:
-            _warn_if_infeasible(target, pixel_std)
+            _check_pixel_std(pixel_std)
+            _warn_if_infeasible(target, math.log(pixel_std))
         self.target = target * (1 if image_size is None else channels * image_size**2)
         """Target in nats per image."""
         self.step_size, self.acceleration, self.alpha = step_size, acceleration, alpha
@@ -223,8 +226,7 @@ def smallest_error(*, pixel_std: float) -> float:
     Args:
         pixel_std: standard deviation of the model's pixels; of a mixture, the smallest.
     """
-    if pixel_std <= 0:
-        raise ValueError(f"pixel_std={pixel_std}: must be positive; the default of the GENESIS family is 0.7.")
+    _check_pixel_std(pixel_std)
     return 0.5 * math.log(2 * math.pi * pixel_std**2)
 
 
@@ -250,7 +252,8 @@ def propose_goal(
     The rule: the level at which the run settled is the median over its last quarter; its excess over the smallest
     possible error is what training can still win; the goal keeps the share `keep` of it. A goal at the settled level
     would be met at once and never bind; one close to the floor would never be met, and the KL would lose all weight.
-    (`keep` = 0.7 agrees with EfficientMORL's advice of one to two thousand nats below the settled level, on CLEVR6.)
+    (EfficientMORL's advice, one to two thousand nats below the settled level, is a `keep` of 0.6 to 0.7 on CLEVR6.)
+    It takes likelihoods with their constant, as the models of the GENESIS family have them.
 
     Args:
         errors: reconstruction errors in nats per image, batch means in the order of the steps, at least 8. Make them
@@ -291,16 +294,19 @@ def propose_goal(
     return floor + keep * (settled - floor)
 
 
-def _warn_if_infeasible(goal: float, pixel_std: float) -> None:
-    floor = smallest_error(pixel_std=pixel_std)
+def _warn_if_infeasible(goal: float, floor: float) -> None:
     if goal < floor:
         _log.warning(
-            "The goal of %.4f nats per pixel and channel is infeasible: a perfect copy has %.4f at pixel_std=%g. The "
-            "multiplier will move one way without bound. Choose a goal above it, for example with goal_for_rmse.",
+            "The goal of %.4f nats per pixel and channel is infeasible: a perfect copy has %.4f. The multiplier will "
+            "move one way without bound. Choose a goal above that, for example with goal_for_rmse.",
             goal,
             floor,
-            pixel_std,
         )
+
+
+def _check_pixel_std(pixel_std: float) -> None:
+    if pixel_std <= 0:
+        raise ValueError(f"pixel_std={pixel_std}: must be positive; the default of the GENESIS family is 0.7.")
 
 
 def _check_alpha(alpha: float) -> None:
