@@ -114,7 +114,7 @@ def test_membership_is_half_at_squared_distance_one_over_k(kernel: str) -> None:
 def test_densest_seed_is_in_the_largest_group() -> None:
     x = torch.zeros(1, 2, 1, 7)
     x[0, 0, 0, :2], x[0, 0, 0, 2] = 5.0, 10.0  # groups of 2, 1 and 4 pixels
-    result = InstanceColoring(slots=4)(x, densest=True)
+    result = InstanceColoring(slots=4)(x, noise=torch.ones(1, 1, 7), densest=True)
     assert result.seeds[0].tolist() == [3, 0, 2]
 
 
@@ -143,8 +143,8 @@ def test_block_refuses_bad_arguments() -> None:
         InstanceColoring(slots=0)
     with pytest.raises(ValueError, match="outputs=1"):
         SemiConvolution(inputs=3, outputs=1)
-    with pytest.raises(ValueError, match="exclude each other"):
-        InstanceColoring(slots=3)(embeddings(0), noise=scores(0), densest=True)
+    with pytest.raises(ValueError, match="slots=0"):
+        InstanceColoring(slots=3)(embeddings(0), slots=0)
 
 
 # The model
@@ -164,6 +164,14 @@ def test_decomposition(patch: int, height: int, width: int, training: bool) -> N
     torch.testing.assert_close(output.attention.sum(1), torch.ones_like(output.attention[:, 0]))
     assert isinstance(model, Decomposes)
     assert not isinstance(model, Generates)
+
+
+def test_ties_between_masks_go_to_the_last_slot() -> None:
+    model = small()
+    with torch.no_grad():
+        model.draw[-1].weight.zero_()
+        model.draw[-1].bias.zero_()
+    assert (model(scene()).segments == 2).all()
 
 
 def test_sizes_that_do_not_fit_are_refused() -> None:

@@ -80,6 +80,8 @@ class ColoringAutoencoder(Model):
         embedding: channels of a token's color, at least 2.
         frequencies: of the position codes. More give finer shapes within a slot and slower learning.
         noise: standard deviation of the Gaussian noise on the (normalized) slots in training.
+        rest_bias: added to the mask logit of the last slot, which holds what the coloring left over. Any slot can draw
+            a plain background, so without it the spare slots share the background at random.
 
     Raises:
         ValueError: in `forward`, for images whose sides are not multiples of `patch`, or clips.
@@ -95,6 +97,7 @@ class ColoringAutoencoder(Model):
         embedding: int = 8,
         frequencies: int = 2,
         noise: float = 0.3,
+        rest_bias: float = 0.25,
     ) -> None:
         super().__init__()
         for name, value in {"patch": patch, "width": width, "hidden": hidden, "frequencies": frequencies}.items():
@@ -102,7 +105,7 @@ class ColoringAutoencoder(Model):
                 raise ValueError(f"{name}={value}; at least 1 is needed")
         if noise < 0:
             raise ValueError(f"noise={noise}; a standard deviation is 0 or more")
-        self.slots, self.patch, self.noise = slots, patch, noise
+        self.slots, self.patch, self.noise, self.rest_bias = slots, patch, noise, rest_bias
         reach = patch // 2  # a token also sees this many pixels around its patch
         self.stem = nn.Conv2d(3, width, patch + 2 * reach, stride=patch, padding=reach)
         self.mix = nn.Conv2d(width, width, 3, padding=1)
@@ -120,7 +123,7 @@ class ColoringAutoencoder(Model):
         self.draw = nn.Sequential(nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 4 * patch * patch))
 
     def forward(self, scene: Scene, *, noise: Tensor | None = None) -> ColoringOutput:
-        """Decompose images; `noise` (B, h, w) in [0, 1) chooses the seeds instead of the draw or the densest tokens."""
+        """Decompose images; in training `noise` (B, h, w) in [0, 1] replaces the draw that chooses the seeds."""
         pixels = scene.pixels
         if pixels.ndim != 4 or pixels.shape[-2] % self.patch or pixels.shape[-1] % self.patch:
             raise ValueError(
@@ -129,8 +132,9 @@ class ColoringAutoencoder(Model):
             )
         tokens = self.encode(pixels)  # (B, h, w, D)
         embeddings, _ = self.embed(tokens.movedim(-1, 1))  # (B, E, h, w)
-        densest = noise is None and not self.training
-        coloring = self.coloring(embeddings, slots=self.slots, noise=noise, densest=densest)
+        if noise is None and not self.training:
+            noise = torch.ones_like(embeddings[:, 0])
+        coloring = self.coloring(embeddings, slots=self.slots, noise=noise, densest=True)
         attention = coloring.log_masks.exp()  # (B, K, h, w)
         slots, centers = self.pool(tokens, attention)  # (B, K, D), (B, K, 2)
         if self.training:
@@ -167,7 +171,8 @@ class ColoringAutoencoder(Model):
         drawn = self.draw(self.draw_slot(slots)[:, :, None, None] + place)  # (B, K, h, w, 4 P P)
         drawn = drawn.unflatten(-1, (4, self.patch, self.patch)).permute(0, 1, 4, 2, 5, 3, 6)  # (B, K, 4, h, P, w, P)
         drawn = drawn.flatten(5, 6).flatten(3, 4)  # (B, K, 4, H, W)
-        return drawn[:, :, :3], drawn[:, :, 3:].softmax(1)
+        logits = torch.cat([drawn[:, :-1, 3:], drawn[:, -1:, 3:] + self.rest_bias], dim=1)  # (B, K, 1, H, W)
+        return drawn[:, :, :3], logits.softmax(1)
 
     def loss(self, scene: Scene, output: Decomposition, step: int) -> Losses:
         """Negative log-likelihood of the image under a Gaussian of unit variance, without its constant."""

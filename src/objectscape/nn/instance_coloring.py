@@ -113,38 +113,35 @@ class InstanceColoring(nn.Module):
     ) -> Coloring:
         """Masks from pixel embeddings.
 
-        The seed of a step is the pixel with the largest score times scope. The score is uniform noise, drawn once per
-        pixel and shared by all steps (0.5 under `posterior_means`: then the first pixel of the largest scope), or with
-        `densest` the scope-weighted number of pixels that would join it: a deterministic choice that finds the middle
-        of the largest group left. It costs O((HW)^2) memory per image, so it suits coarse grids.
+        The seed of a step is the pixel with the largest noise times scope. The noise is uniform, drawn once per pixel
+        and shared by all steps (0.5 under `posterior_means`: then the first pixel of the largest scope). With `densest`
+        the product also counts how many unexplained pixels would join the seed, which finds the middle of the largest
+        group left. That costs O((HW)^2) memory per image, so it suits coarse grids. With constant noise it is
+        deterministic.
 
         Args:
             embeddings: (B, D, H, W).
             slots: K; by default the constructor's.
-            noise: (B, H, W) or (B, 1, H, W) scores in [0, 1) in place of the draw.
-            densest: choose seeds by density, not at random; `noise` must then be None.
+            noise: (B, H, W) or (B, 1, H, W) in [0, 1], in place of the draw.
+            densest: weight seeds by the number of pixels that would join them.
             min_pixels: stop an image before it adds a mask with a smaller sum (dynamic K); 0 never stops. Each image
                 stops by itself, whatever else is in the batch.
         """
         slots = self.slots if slots is None else slots
         if slots < 1:
             raise ValueError(f"slots={slots}; at least 1 is needed")
-        if densest and noise is not None:
-            raise ValueError("noise and densest=True exclude each other: both choose the seeds; give one of them")
         batch, _, height, width = embeddings.shape
         with torch.autocast(embeddings.device.type, enabled=False):
             pixels = embeddings.float().flatten(2).transpose(1, 2)  # (B, N, D), N = H W
-            if densest:
-                with torch.no_grad():
-                    scores = self._alpha((pixels[:, :, None] - pixels[:, None]).square().sum(-1))  # (B, N, N)
-            else:
-                scores = sample_uniform((batch, height, width), pixels, noise).reshape(batch, -1)  # (B, N)
+            noise = sample_uniform((batch, height, width), pixels, noise).reshape(batch, -1)  # (B, N)
+            with torch.no_grad():
+                pairs = self._alpha((pixels[:, :, None] - pixels[:, None]).square().sum(-1)) if densest else None
             log_scope = pixels.new_zeros(batch, height * width)
             running = torch.ones(batch, dtype=torch.bool, device=pixels.device)
             log_masks, log_scopes, seeds, colors = [], [log_scope], [], []
             for _ in range(slots - 1):  # each seed depends on the scope that the steps before it left
                 scope = log_scope.detach().exp()
-                score = scope * (torch.einsum("bnm,bm->bn", scores, scope) if densest else scores)
+                score = noise * scope if pairs is None else noise * scope * torch.einsum("bnm,bm->bn", pairs, scope)
                 seed = score.argmax(1)  # (B,) ties: the first pixel
                 color = pixels[torch.arange(batch, device=seed.device), seed]  # (B, D)
                 alpha = self._alpha((pixels - color[:, None]).square().sum(-1))  # (B, N)
