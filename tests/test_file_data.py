@@ -175,6 +175,16 @@ def test_converted_file_equals_the_original(clevr: Path, tmp_path: Path) -> None
         MultiObject(path=converted_path, split="test", **options)
 
 
+def test_scenes_without_objects_convert(tmp_path: Path) -> None:
+    path = write_records(tmp_path / "a", [record("objects_room", "empty_room", n) for n in range(3)])
+    options = {"name": "objects_room", "variant": "empty_room", "split_rule": "all"}
+    write_hdf5(tmp_path / "a.h5", {"train": MultiObject(path=path, **options)})
+    scene = MultiObject(path=tmp_path / "a.h5", **options).batch([2, 1])
+    assert scene.image[:, 0, 0, 0].tolist() == [2, 1]
+    assert scene.present is not None
+    assert scene.present.shape == (2, 0)
+
+
 def test_uncropped_conversion_is_cropped_on_reading(clevr: Path, tmp_path: Path) -> None:
     write_hdf5(tmp_path / "a.h5", {"train": MultiObject(name="clevr", path=clevr)})
     options = {"name": "clevr", "crop": "emorl", "image_size": 96}

@@ -110,6 +110,14 @@ def test_records_in_any_order(tmp_path: Path, compress: bool) -> None:
         list(file.read([9]))
 
 
+def test_going_back_in_gzip_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = TFRecordFile(write_records(tmp_path / "a.tfrecords", PAYLOADS, compress=True))
+    assert list(file) == list(file) == PAYLOADS  # two passes are fine
+    assert not caplog.records
+    list(file.read([8, 0] * 10))
+    assert "decompresses it from its start again" in caplog.text
+
+
 def test_missing_file_names_the_near_one(tmp_path: Path) -> None:
     write_records(tmp_path / "tetrominoes_train.tfrecords", PAYLOADS)
     with pytest.raises(FileNotFoundError, match=r"Did you mean 'tetrominoes_train.tfrecords'"):
@@ -246,6 +254,8 @@ def test_hdf5_round_trip(file: Path) -> None:
     assert expected.factors is not None
     assert torch.equal(read.factors["x"], expected.factors["x"])
     assert torch.equal(scenes[2].image, source[2].image)
+    with pytest.raises(IndexError, match="there is no scene 300"):
+        scenes.batch([300])
     with h5py.File(file) as raw:
         assert raw["train/image"].chunks == (1, 3, 4, 6)
         assert (raw["train/image"].compression, raw["train/image"].compression_opts) == ("gzip", 4)
@@ -282,7 +292,7 @@ def test_damaged_chunk_is_named(file: Path) -> None:
     content = bytearray(file.read_bytes())
     content[chunk.byte_offset : chunk.byte_offset + chunk.size] = bytes(chunk.size)
     file.write_bytes(content)
-    with pytest.raises(ValueError, match=r"is corrupt: train/image, scenes 17\.\.17 cannot be read"):
+    with pytest.raises(ValueError, match=r"is corrupt: train/image of scenes 17\.\.17 cannot be read"):
         HDF5Scenes(path=file).batch([17])
     with pytest.raises(ValueError, match="is corrupt: train/image near scene 0 cannot be read"):
         check_hdf5(file)

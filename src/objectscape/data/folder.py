@@ -152,7 +152,7 @@ def find_mask(file: Path) -> Path | None:
 
 def read_rgb(file: str | os.PathLike[str]) -> Image.Image:
     """A picture file as an upright RGB image; ValueError names a file that cannot be read."""
-    image = ImageOps.exif_transpose(_open(file))
+    image = ImageOps.exif_transpose(open_image(file))
     if image.mode in ("I;16", "I;16B", "I;16L", "I"):
         values = np.asarray(image).astype(np.int64)
         values = values >> 8 if image.mode != "I" or values.max() > 255 else values
@@ -167,13 +167,14 @@ def read_rgb(file: str | os.PathLike[str]) -> Image.Image:
 
 def read_labels(file: str | os.PathLike[str]) -> Image.Image:
     """A label image in mode I (32 bit integers); ValueError if it has colors."""
-    image = ImageOps.exif_transpose(_open(file))
+    image = ImageOps.exif_transpose(open_image(file))
     if image.mode not in ("1", "L", "P", "I", "I;16", "I;16B", "I;16L"):
         raise ValueError(f"{file} has mode {image.mode}; labels are one integer per pixel (grey or palette).")
     return Image.fromarray(np.asarray(image).astype(np.int32))
 
 
-def _open(file: str | os.PathLike[str]) -> Image.Image:
+def open_image(file: str | os.PathLike[str]) -> Image.Image:
+    """A picture file as Pillow reads it, whatever its name ends in; ValueError names a file that cannot be read."""
     try:
         image = Image.open(file)
         image.load()

@@ -17,6 +17,11 @@ def crop_center(images: Tensor, size: int) -> Tensor:
     return images[..., top : top + size, left : left + size]
 
 
+def to_tensor(image: Image.Image) -> Tensor:
+    """(3, H, W) uint8 of an RGB image."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
 def resize_nearest(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """(..., H, W) to `size` by source index floor(i * H / h) in float32, as torch's `interpolate`; any dtype."""
     height, width = maps.shape[-2:]

@@ -149,6 +149,7 @@ SOURCES: dict[str, Source] = {
                 for n in range(2)
             ),
         ),
+        how="Unpack them: objectscape.data.sketchy.unpack(archives, episodes).",
     ),
     "apc": Source(
         title="MIT-Princeton Amazon Picking Challenge 2016, object segmentation training set",

@@ -5,11 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from objectscape.names import did_you_mean
 
-Handle = TypeVar("Handle")
+
+class Closable(Protocol):
+    """What can be closed."""
+
+    def close(self) -> None:
+        """Give the handle back to the operating system."""
+
+
+Handle = TypeVar("Handle", bound=Closable)
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 GZIP_SIGNATURE = b"\x1f\x8b"
@@ -79,6 +87,12 @@ class PerProcess(Generic[Handle]):
         if self._handle is None or self._pid != os.getpid():
             self._handle, self._pid = self.opener(), os.getpid()
         return self._handle
+
+    def close(self) -> None:
+        """Close this process's handle; the next call opens it again."""
+        if self._handle is not None and self._pid == os.getpid():
+            self._handle.close()
+        self._handle = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {"opener": self.opener, "_handle": None, "_pid": -1}

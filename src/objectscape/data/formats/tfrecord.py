@@ -11,9 +11,11 @@ says so: converting checks every record, reading at random one in `SAMPLED_CHECK
 from __future__ import annotations
 
 import gzip
+import logging
 import os
 import struct
 import zlib
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,8 +27,11 @@ import numpy as np
 from objectscape.data.formats.crc32c import masked_crc32c
 from objectscape.data.formats.opening import GZIP_SIGNATURE, PerProcess, existing_file, signature
 
+log = logging.getLogger(__name__)
+
 BYTES, FLOATS, INTS = 1, 2, 3  # the three kinds of list in tf.train.Feature
 SAMPLED_CHECK = 16
+MANY_RESTARTS = 10
 AGAIN = "Fetch the file again (`objectscape data info NAME` prints how)."
 
 
@@ -49,10 +54,10 @@ class TFRecordFile:
         self.gzip = signature(self.path).startswith(GZIP_SIGNATURE)
         opener = partial(gzip.open, self.path, "rb") if self.gzip else partial(open, self.path, "rb")
         self._stream = PerProcess(cast("partial[BinaryIO]", opener))
-        self._offsets = [
-            0
-        ]  # start of record i, in the decompressed stream; the last entry is where the next one starts
+        # start of record i, in the decompressed stream; the last entry is where the next one starts
+        self._offsets = array("Q", [0])
         self._complete = False
+        self._restarts = 0
         self._header(self._stream(), 0)
 
     def count(self, limit: int | None = None) -> int:
@@ -85,6 +90,10 @@ class TFRecordFile:
                 )
             yield data
 
+    def close(self) -> None:
+        """Close the file; reading opens it again."""
+        self._stream.close()
+
     def __iter__(self) -> Iterator[bytes]:
         """Every payload in order, all checksums verified."""
         number = 0
@@ -112,6 +121,14 @@ class TFRecordFile:
 
     def _seek(self, stream: BinaryIO, offset: int) -> None:
         try:
+            if self.gzip and offset < stream.tell():
+                self._restarts += 1
+                if self._restarts == MANY_RESTARTS:
+                    log.warning(
+                        "%s is gzip-compressed: each step back decompresses it from its start again, which is "
+                        "very slow. Convert it once (`objectscape data convert`).",
+                        self.path,
+                    )
             stream.seek(offset)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             self._fail_gzip(error, offset)
@@ -158,6 +175,41 @@ class TFRecordFile:
         raise ValueError(
             f"{self.path}: its gzip stream {what} near decompressed byte {offset} ({error}). {AGAIN}"
         ) from error
+
+
+class TFRecordFiles:
+    """The records of several files, numbered through. At most one file is open at a time.
+
+    Args:
+        paths: the files, in order.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.files: list[TFRecordFile] = []
+        counts = []
+        for path in paths:
+            file = TFRecordFile(path)
+            counts.append(file.count())
+            file.close()
+            self.files.append(file)
+        self._ends = np.cumsum(counts)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if self.files else 0
+
+    def read(self, numbers: Sequence[int], *, check: bool = True) -> Iterator[tuple[str, bytes]]:
+        """(file and record in words, payload) of the ascending records `numbers`; `check` as in `TFRecordFile.read`."""
+        current = None
+        for number in numbers:
+            place = int(np.searchsorted(self._ends, number, side="right"))
+            file = self.files[place]
+            if current not in (None, file):
+                current.close()
+            current = file
+            inside = number - (int(self._ends[place - 1]) if place else 0)
+            yield f"{file.path}, record {inside}", next(file.read([inside], check=check))
+        if current is not None:
+            current.close()
 
 
 @dataclass(frozen=True)
