@@ -118,11 +118,11 @@ def write_hdf5(
     except BaseException as error:  # Ctrl-C too must leave nothing behind
         with suppress(OSError, RuntimeError):
             file.close()
-        with suppress(OSError):
+        with suppress(OSError, KeyboardInterrupt):
             sink.close()
         free = shutil.disk_usage(target.parent).free
         unfinished.unlink(missing_ok=True)
-        if sink.error is not None:
+        if isinstance(sink.error, OSError):
             raise OSError(
                 f"{target} could not be written: {sink.error}. {free / 1e6:.0f} MB are free in {target.parent}; "
                 "nothing was left behind. Make room or choose another folder."
@@ -132,14 +132,14 @@ def write_hdf5(
 
 
 class _Sink:
-    """A new file for HDF5 that keeps a failure (a full disk) to itself until it is asked.
+    """A new file for HDF5 that keeps a failure (a full disk, Ctrl-C) to itself until it is asked.
 
     The HDF5 library may crash the process when a write fails under it, so it must not notice.
     """
 
     def __init__(self, path: Path) -> None:
         self.stream = path.open("w+b")
-        self.error: OSError | None = None
+        self.error: BaseException | None = None
 
     def check(self) -> None:
         """Raise what went wrong so far."""
@@ -162,7 +162,7 @@ class _Sink:
         if self.error is None:
             try:
                 return action()
-            except OSError as error:
+            except BaseException as error:
                 self.error = error
         return None
 
