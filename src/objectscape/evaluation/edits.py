@@ -1,0 +1,161 @@
+"""Edited scenes: points between two scenes, and scenes that exchange an object.
+
+They need a model with `decode(slots) -> Decomposition`: every model of the GENESIS family has it. Scenes are inferred
+with `posterior_means`, so the same scenes give the same pictures. `objectscape.viz.samples_figure` draws the results.
+
+What a slot's number means differs. Where masks come from a softmax over slots (MONet, GENESIS-V2), any order of the
+slots draws the same scene, so slots of two scenes can be paired freely. Where masks come from stick-breaking (GENESIS,
+GENESIS-S), slot k takes a fraction of what slots 0..k-1 left, and the last slot takes all that remains, whatever its
+latent says: slots are paired by their number, an exchanged object shows only where earlier slots leave room, and the
+last slot cannot change places with another. Which of the two a model is, is found by decoding slots in reverse order.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor, nn
+
+from objectscape.nn.distributions import posterior_means
+from objectscape.scene import Decomposition, Scene
+
+Latents = tuple[Tensor, Tensor]
+"""slots (B, K, D); present (B, K), zero where a slot is not used."""
+
+
+@torch.no_grad()
+def interpolate(model: nn.Module, scene_a: Scene, scene_b: Scene, steps: int = 8) -> Decomposition:
+    """Scenes on the straight lines between the latents of two scenes.
+
+    Each slot of a moves to its partner in b: the slot with the same number if order matters to the model, else that
+    of the pairing with the smallest sum of squared distances. A slot that only one of the scenes uses (GENESIS-V2
+    with `dynamic_slots`) starts or ends at zero, the prior's mean.
+
+    Args:
+        model: decomposes, and decodes slots.
+        scene_a: (B, 3, H, W) images.
+        scene_b: as many.
+        steps: points per pair, both ends included; at least 2.
+
+    Returns:
+        B * steps scenes, those of a pair one after the other, so that `samples_figure(result, columns=steps)` draws a
+        pair per row. The first and last are what the model makes of the two scenes from their latents alone.
+
+    Raises:
+        ValueError: if the model cannot decode slots, the batches differ in size, or `steps` is below 2.
+    """
+    if steps < 2:
+        raise ValueError(f"steps={steps}; a line has two ends, so at least 2")
+    with _quiet(model):
+        a, present_a = _infer(model, scene_a)
+        b, present_b = _infer(model, scene_b)
+        _check_alike(a, b)
+        decode = _decoder(model)
+        if not _order_matters(decode, (a, present_a)):
+            partners = _pair(a, b)  # (B, K)
+            b = b.gather(1, partners.unsqueeze(-1).expand_as(b))
+            present_b = present_b.gather(1, partners)
+        weight = torch.linspace(0, 1, steps, device=a.device)  # (T,)
+        slots = torch.lerp(a[:, None], b[:, None], weight[:, None, None])  # (B, T, K, D)
+        present = torch.lerp(present_a[:, None], present_b[:, None], weight[:, None])  # (B, T, K)
+        return decode(slots.flatten(0, 1), present.flatten(0, 1))
+
+
+@torch.no_grad()
+def swap_objects(
+    model: nn.Module, scene_a: Scene, scene_b: Scene, slot_a: int | Tensor, slot_b: int | Tensor
+) -> tuple[Decomposition, Decomposition]:
+    """Two scenes after their slots `slot_a` and `slot_b` have changed places.
+
+    Args:
+        model: decomposes, and decodes slots.
+        scene_a: (B, 3, H, W) images.
+        scene_b: as many.
+        slot_a: of every scene of a, or (B,) one for each.
+        slot_b: of every scene of b, or (B,).
+
+    Returns:
+        a with the object of b, and b with the object of a.
+
+    Raises:
+        ValueError: if the model cannot decode slots, the batches differ in size, there is no such slot, or masks are
+            made by stick-breaking and only one of the two slots is the last.
+    """
+    with _quiet(model):
+        a, present_a = _infer(model, scene_a)
+        b, present_b = _infer(model, scene_b)
+        _check_alike(a, b)
+        decode = _decoder(model)
+        count = a.shape[1]
+        at_a, at_b = (torch.as_tensor(slot, device=a.device).expand(len(a)) for slot in (slot_a, slot_b))  # (B,)
+        for name, slot in (("slot_a", at_a), ("slot_b", at_b)):
+            if bool(((slot < 0) | (slot >= count)).any()):
+                raise ValueError(f"{name}={slot.tolist()}; the scenes have slots 0..{count - 1}")
+        one_last = (at_a == count - 1) != (at_b == count - 1)
+        if bool(one_last.any()) and _order_matters(decode, (a, present_a)):
+            raise ValueError(
+                f"slot_a={at_a.tolist()}, slot_b={at_b.tolist()}: this model's last slot ({count - 1}) takes whatever "
+                "the others leave, so it changes places only with the last slot of the other scene"
+            )
+        rows = torch.arange(len(a), device=a.device)
+        for x, y in ((a, b), (present_a, present_b)):
+            x[rows, at_a], y[rows, at_b] = y[rows, at_b], x[rows, at_a]
+        return decode(a, present_a), decode(b, present_b)
+
+
+@contextmanager
+def _quiet(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode and no random draws, and the mode that was there afterwards."""
+    training = model.training
+    model.eval()
+    try:
+        with posterior_means():
+            yield
+    finally:
+        model.train(training)
+
+
+def _infer(model: nn.Module, scene: Scene) -> Latents:
+    output: Decomposition = model(scene)
+    slots = output.slots.clone()
+    present = slots.new_ones(slots.shape[:2]) if output.present is None else output.present.to(slots).clone()
+    return slots, present
+
+
+def _decoder(model: nn.Module) -> Callable[[Tensor, Tensor], Decomposition]:
+    """`model.decode` as a function of slots and present; models without `present` in their `decode` ignore it."""
+    method = getattr(model, "decode", None)
+    parameters = {} if method is None else dict(inspect.signature(method).parameters)
+    needed = [name for name, p in parameters.items() if p.default is p.empty]
+    if len(needed) != 1:
+        takes = f"its decode takes {', '.join(needed)}" if needed else "it has no decode"
+        raise ValueError(
+            f"{type(model).__name__} cannot draw edited scenes: it needs decode(slots), with slots (B, K, D) all "
+            f"that a scene is drawn from; {takes}"
+        )
+    assert method is not None
+    if "present" in parameters:
+        return lambda slots, present: method(slots, present=present)
+    return lambda slots, present: method(slots)
+
+
+def _order_matters(decode: Callable[[Tensor, Tensor], Decomposition], latents: Latents) -> bool:
+    slots, present = (t[:1] for t in latents)
+    masks = decode(slots, present).masks
+    reverse = decode(slots.flip(1), present.flip(1)).masks.flip(1)
+    return not torch.allclose(masks, reverse, rtol=1e-3, atol=1e-4)
+
+
+def _pair(a: Tensor, b: Tensor) -> Tensor:
+    """(B, K) the slot of b for each slot of a, both (B, K, D)."""
+    costs = torch.cdist(a, b).square().cpu().numpy()  # (B, K, K)
+    return torch.stack([torch.as_tensor(linear_sum_assignment(cost)[1]) for cost in costs]).to(a.device)
+
+
+def _check_alike(a: Tensor, b: Tensor) -> None:
+    if a.shape != b.shape:
+        raise ValueError(f"{len(a)} and {len(b)} scenes; give as many of one as of the other")
