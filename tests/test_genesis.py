@@ -73,7 +73,7 @@ def test_loss_is_error_plus_weighted_kl(name: str) -> None:
         torch.testing.assert_close(model.loss(scene(), output, step).total, (output.nll + beta * kl).mean())
     losses = model.loss(scene(), output, 0, beta=torch.tensor(2.0))
     torch.testing.assert_close(losses.total, (output.nll + 2 * kl).mean())
-    torch.testing.assert_close(losses.terms["err"] + 2 * losses.terms["kl"], losses.total.detach())
+    torch.testing.assert_close(losses.terms["nll"] + 2 * losses.terms["kl"], losses.total.detach())
     assert not any(term.requires_grad for term in losses.terms.values())
 
 

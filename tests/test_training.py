@@ -124,7 +124,10 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     start = seeds + "import sys; from objectscape.cli import main; sys.exit(main(sys.argv[1:]))"
     script = tmp_path / "train_means.py"
     script.write_text(start)
-    for name, extra in {"one": ["batch_size=8"], "two": ["batch_size=4", "trainer.devices=2", "+trainer.strategy=ddp"]}.items():
+    for name, extra in {
+        "one": ["batch_size=8"],
+        "two": ["batch_size=4", "trainer.devices=2", "+trainer.strategy=ddp"],
+    }.items():
         done = subprocess.run([sys.executable, str(script), "train", *words, f"run_dir={tmp_path / name}", *extra],
                               capture_output=True, text=True, timeout=300, cwd=tmp_path)  # fmt: skip
         assert done.returncode == 0, done.stderr
@@ -153,9 +156,14 @@ def test_ctrl_c_saves_and_says_how_to_continue(tmp_path: Path) -> None:
     assert read_checkpoint(RunFolder(folder).checkpoint)["global_step"] == status["step"]
 
 
-def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "nan"
-    assert run_train(f"run_dir={folder}", "trainer.max_steps=50", "optimizer.lr=1e30", "schedule.warmup=8", "ema=null") == 1
+    assert (
+        run_train(f"run_dir={folder}", "trainer.max_steps=50", "optimizer.lr=1e30", "schedule.warmup=8", "ema=null")
+        == 1
+    )
     text = capsys.readouterr().err
     assert "NaN or infinite" in text
     assert "Traceback" not in text
@@ -164,7 +172,9 @@ def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path: Path, ca
         assert value.isfinite().all(), name
 
 
-def test_a_full_disk_keeps_the_previous_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_full_disk_keeps_the_previous_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "full"
     real, calls = torch.save, []
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 @dataclass
 class Case:
-    """A recorded case. `compare` and `compare_gradients` remember what they saw; `finish` fails on what nobody compared."""
+    """A recorded case. What `compare` and `compare_gradients` saw is remembered; `finish` fails on the rest."""
 
     path: Path
     """The JSON file."""
@@ -64,7 +64,9 @@ class Case:
 
     @property
     def tolerance(self) -> dict[str, float]:
-        return {key: self.info.get("tolerance", {}).get(key, default) for key, default in (("rtol", 1e-4), ("atol", 1e-5))}
+        return {
+            key: self.info.get("tolerance", {}).get(key, default) for key, default in (("rtol", 1e-4), ("atol", 1e-5))
+        }
 
     def compare(self, name: str, actual: Tensor | np.ndarray | float, **tolerance: float) -> None:
         """Assert that `actual` equals the recorded `outputs/name` within the case's tolerance."""
@@ -72,7 +74,7 @@ class Case:
         self._assert_close(f"outputs/{name}", actual, self.arrays[f"outputs/{name}"], **{**self.tolerance, **tolerance})
 
     def compare_gradients(self, loss: Tensor, leaves: Mapping[str, Tensor], *, skip: tuple[str, ...] = ()) -> None:
-        """Assert the L2 norm of d loss / d leaf for every recorded gradient. A leaf the loss does not reach has norm 0."""
+        """Assert the L2 norm of d loss / d leaf for every recorded gradient; 0 for a leaf the loss does not reach."""
         recorded = self.group("grad_norms")
         rule = self.info.get("grad_tolerance", self.info.get("tolerance", {}))
         rtol = rule.get("grad_rtol", rule.get("rtol", 1e-3))
@@ -86,12 +88,14 @@ class Case:
             self._assert_close(f"grad_norms/{key}", norm, recorded[key], rtol=rtol, atol=rule.get("atol", 1e-5))
 
     def finish(self, *, ignore: tuple[str, ...] = ()) -> None:
-        """Fail if a recorded output was never compared. `ignore` names outputs that are not computed, with a reason in the runner."""
+        """Fail if a recorded output was never compared; `ignore` names outputs that the runner has a reason to skip."""
         left = set(self.group("outputs")) - self.compared - set(ignore)
         assert not left, f"{self.path.stem}: recorded outputs never compared: {sorted(left)}"
 
     def _assert_close(self, name: str, actual: Any, expected: np.ndarray, *, rtol: float, atol: float) -> None:
         actual = actual.detach().cpu().numpy() if isinstance(actual, Tensor) else np.asarray(actual)
         expected = np.asarray(expected)
-        assert actual.shape == expected.shape, f"{self.path.stem}: {name} has shape {actual.shape}, expected {expected.shape}"
+        assert actual.shape == expected.shape, (
+            f"{self.path.stem}: {name} has shape {actual.shape}, expected {expected.shape}"
+        )
         np.testing.assert_allclose(actual, expected, rtol=rtol, atol=atol, err_msg=f"{self.path.stem}: {name}")

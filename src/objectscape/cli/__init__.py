@@ -56,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(verb: str, words: list[str]) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     logging.getLogger("objectscape").setLevel(logging.INFO)
-    module = importlib.import_module(f"objectscape.cli.{verb.replace('-', '_')}")
+    name = {"list": "listing"}.get(verb, verb.replace("-", "_"))  # a submodule called list would hide the builtin here
+    module = importlib.import_module(f"objectscape.cli.{name}")
     if os.environ.get("OBJECTSCAPE_DEBUG"):
         return module.main(words)
     try:

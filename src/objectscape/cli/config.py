@@ -13,7 +13,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from objectscape.names import did_you_mean, unknown
@@ -45,7 +45,20 @@ def parse(words: list[str]) -> list[Override]:
 
 def load(words: list[str]) -> DictConfig:
     """The configuration that the words describe; see `prepare`."""
-    return _compose(prepare(words))
+    return prune(_compose(prepare(words)))
+
+
+def prune(config: DictConfig) -> DictConfig:
+    """Leave out options of a recipe's model or data that the class chosen in their place does not have."""
+    for part in ("model", "data"):
+        node = config.get(part)
+        if node is not None:
+            allowed = arguments(node._target_)
+            surplus = [key for key in node if not str(key).startswith("_") and key not in allowed]
+            with open_dict(node):
+                for key in surplus:
+                    del node[key]
+    return config
 
 
 def prepare(words: list[str]) -> list[str]:
@@ -117,35 +130,31 @@ def _check(config: DictConfig, override: Override, word: str) -> str:
     *parents, leaf = path.split(".")
     node: Any = config
     for depth, part in enumerate(parents):
-        if not isinstance(node, DictConfig) or part not in node:
-            known = list(node) if isinstance(node, DictConfig) else []
-            where = ".".join(parents[:depth]) or "the top level"
-            if node is not None and depth == 0 and part in config and config[part] is None:
-                break
-            raise ValueError(f"unknown option {path!r}: {where} has no {part!r}.{did_you_mean(part, map(str, known))}")
+        known = [str(key) for key in node] if isinstance(node, DictConfig) else []
+        if part in GROUPS and depth == 0 and node.get(part) is None:
+            raise ValueError(f"{path}: there is no {part} yet; name a recipe, or {part}=NAME first")
+        if part not in known or node[part] is None:
+            where = ".".join(parents[:depth]) or "the configuration"
+            raise ValueError(f"unknown option {path!r}: {where} has no {part!r}.{did_you_mean(part, known)}")
         node = node[part]
-    if node is None:
-        hint = (
-            f"choose one first, e.g. {parents[0]}={options(parents[0])[0]}"
-            if parents[0] in GROUPS
-            else "set it as a whole"
-        )
-        raise ValueError(f"{path}: there is no {parents[-1]!r} yet; {hint}")
     if isinstance(node, DictConfig) and leaf in node:
         _check_type(path, node.get(leaf), override)
         return word
-    arguments = _arguments(node.get("_target_")) if isinstance(node, DictConfig) else []
-    if leaf in arguments or (isinstance(node, DictConfig) and path.startswith("groups.")):
+    target = "lightning.pytorch.Trainer" if path.startswith("trainer.") else node.get("_target_")
+    accepted = arguments(target) if isinstance(node, DictConfig) else []
+    if leaf in accepted or (isinstance(node, DictConfig) and path.startswith("groups.")):
         return f"++{word}"
-    known = sorted({*(str(key) for key in node if not str(key).startswith("_")), *arguments} - {"split"})
+    known = sorted({*(str(key) for key in node if not str(key).startswith("_")), *accepted} - {"split", "params"})
     raise ValueError(f"unknown option {path!r}.{did_you_mean(leaf, known)} Options there: {', '.join(known)}")
 
 
-def _arguments(target: str | None) -> list[str]:
+def arguments(target: str | None) -> list[str]:
+    """Names of the arguments that the class or function at an import path takes."""
     if target is None:
         return []
     module, _, name = target.rpartition(".")
-    return [p for p in inspect.signature(getattr(importlib.import_module(module), name)).parameters if p != "self"]
+    found = inspect.unwrap(getattr(importlib.import_module(module), name).__init__)  # Lightning wraps it
+    return [parameter for parameter in inspect.signature(found).parameters if parameter != "self"]
 
 
 def _check_type(path: str, current: Any, override: Override) -> None:

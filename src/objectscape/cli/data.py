@@ -35,13 +35,14 @@ def main(words: list[str]) -> int:
     parser.add_argument("action", choices=["info", "make", "convert", "check", "fetch"])
     parser.add_argument("name", help="a data set (objectscape list data) or, for check, a file")
     parser.add_argument("settings", nargs="*", metavar="key=value", help="options of the data set")
+    parser.add_argument("--pattern", default="*", help="fetch: only files whose path matches, e.g. '*/test/*'")
     parser.add_argument("--to", type=Path, default=Path("datasets"), help="fetch: folder to download to")
     options = parser.parse_intermixed_args(words)
     settings = dict(word.partition("=")[::2] for word in options.settings)
     if options.action == "check" and Path(options.name).exists():
         return check(Path(options.name))
     if options.action == "fetch":
-        return fetch_files(options.name, options.to, settings.get("pattern", "*"))
+        return fetch_files(options.name, options.to, options.pattern)
     if options.action == "info":
         return info(options.name, settings)
     if options.action == "make":
@@ -123,6 +124,8 @@ def convert(name: str, settings: dict[str, str]) -> int:
         raise ValueError(f"say what to convert: objectscape data convert {name} source=FILE_OR_FOLDER path={name}.h5")
     target = _target(settings, name)
     settings["path"] = settings.pop("source")
+    if "check" in configs.arguments(_config(name, settings)._target_):
+        settings.setdefault("check", "true")
     splits = {}
     for split in SPLITS:
         dataset = build_split(_config(name, settings), split)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 from rich.progress import track
@@ -19,7 +20,9 @@ from objectscape.cli.common import (
     open_model,
     split_words,
 )
+from objectscape.contract import Generates
 from objectscape.data.loading import EvalLoader
+from objectscape.evaluation.generation import evaluate_generation
 from objectscape.evaluation.protocols import Score, evaluate
 from objectscape.evaluation.report import write_readme
 from objectscape.evaluation.results import write_result
@@ -42,6 +45,8 @@ def main(words: list[str]) -> int:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0, help="of the model's random draws")
     parser.add_argument("--device", default=default_device())
+    parser.add_argument("--samples", type=int, help="scenes to imagine for the Frechet distance (default: --images)")
+    parser.add_argument("--inception", type=Path, help="FID: the file pt_inception-2015-12-05-6726825d.pth")
     parser.add_argument("--tag", help="name of the result file, if not the data set's name")
     options = parser.parse_intermixed_args(words)
     runs = [RunFolder.open(Path(word)) for word in options.words if "=" not in word]
@@ -64,10 +69,19 @@ def evaluate_run(run: RunFolder, words: list[str], options: argparse.Namespace) 
     loader = EvalLoader(dataset, batch_size=options.batch_size, images=options.images or None)
     batches = track(loader, description="evaluating", total=len(loader), console=errors, transient=True)
     scores = evaluate(model, batches, device=options.device, seed=options.seed)
-    path = write_result(
-        run, scores, spec=dataset.spec, split=options.split, name=options.tag, seed=options.seed, images=loader.images,
-        model=model_words,
-    )  # fmt: skip
+    details: dict[str, object] = {"seed": options.seed, "images": loader.images, "model": model_words}
+    if isinstance(model, Generates):
+        result = evaluate_generation(
+            model,
+            loader,
+            samples=options.samples or loader.images,
+            inception=options.inception,
+            device=options.device,
+            seed=options.seed,
+        )
+        scores |= result.scores
+        details["generation"] = result.details
+    path = write_result(run, scores, spec=dataset.spec, split=options.split, name=options.tag, **details)
     write_readme(run)
     note(f"{loader.images} images of {dataset.spec.name} ({options.split}); written to {path}")
     return scores
@@ -79,5 +93,9 @@ def print_scores(title: str, scores: dict[str, Score]) -> None:
     for column in ("metric", "mean", "sd over images", "images"):
         table.add_column(column, justify="left" if column == "metric" else "right")
     for name, score in scores.items():
-        table.add_row(name, f"{score.mean:.4f}", f"{score.sd:.4f}", str(score.n))
+        table.add_row(name, f"{score.mean:.4f}", _number(score.sd), str(score.n))
     console.print(table)
+
+
+def _number(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.4f}"

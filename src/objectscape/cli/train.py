@@ -124,7 +124,7 @@ def train_job(config: DictConfig) -> str | None:
     from objectscape.training.errors import NonFiniteLossError
 
     try:
-        return str(train(config).path)
+        return str(train(configs.prune(config)).path)
     except (ValueError, OSError, NonFiniteLossError) as error:
         print(f"objectscape train: {error}", file=sys.stderr)
         return None

@@ -8,7 +8,6 @@ from typing import NamedTuple, Self
 
 import torch
 from torch import nn
-from torchmetrics import Metric
 
 from objectscape.contract import Decomposes
 from objectscape.metrics import (
@@ -16,9 +15,11 @@ from objectscape.metrics import (
     AdjustedRandIndex,
     MatchedIoU,
     MeanBestOverlap,
+    PerImageMetric,
     ReconstructionMSE,
     SegmentationCovering,
 )
+from objectscape.metrics.bound import BoundMetric, bound_values
 from objectscape.scene import Decomposition, Scene
 
 
@@ -32,7 +33,7 @@ class Score(NamedTuple):
     """images that count"""
 
 
-def segmentation_metrics() -> dict[str, Metric]:
+def segmentation_metrics() -> dict[str, PerImageMetric]:
     """The metrics of a decomposition against ground-truth segments, by the name they have in logs and tables."""
     return {
         "ari_fg": AdjustedRandIndex(foreground=True),
@@ -47,7 +48,7 @@ def segmentation_metrics() -> dict[str, Metric]:
     }
 
 
-def reconstruction_metrics() -> dict[str, Metric]:
+def reconstruction_metrics() -> dict[str, PerImageMetric]:
     """The metrics of a redrawn image against the image."""
     return {"mse": ReconstructionMSE(), "psnr": PSNR()}
 
@@ -55,18 +56,24 @@ def reconstruction_metrics() -> dict[str, Metric]:
 class Evaluator:
     """Runs a model over scenes and accumulates every metric that its abilities and the data's ground truth allow.
 
+    Segmentation (with ground truth), reconstruction, and the likelihood bound with its KLs if the model has one.
     Random draws of the model (initial slots, latents) stay random; seed torch before for a repeatable result.
+
+    Args:
+        model: any model of the contract.
+        per_slot: also every slot's own KL.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-        self.metrics: dict[str, Metric] = dict(reconstruction_metrics())
+    def __init__(self, model: nn.Module, *, per_slot: bool = False) -> None:
+        self.model, self.per_slot = model, per_slot
+        self._reconstruction = reconstruction_metrics()
+        self._bounds: dict[str, BoundMetric] = {}
         self._segmentation = segmentation_metrics() if isinstance(model, Decomposes) else {}
         self._labelled = False
 
     def to(self, device: torch.device | str) -> Self:
         self.device = torch.device(device)
-        for metric in (*self.metrics.values(), *self._segmentation.values()):
+        for metric in (*self._reconstruction.values(), *self._segmentation.values()):
             metric.to(device)
         return self
 
@@ -76,8 +83,10 @@ class Evaluator:
         batch = batch.to(self.device)
         scene = replace(batch, image=batch.pixels)
         output: Decomposition = self.model(scene)
-        for metric in self.metrics.values():
+        for metric in self._reconstruction.values():
             metric.update(scene.image, output.recon.float())
+        for name in bound_values(output, per_slot=self.per_slot):
+            self._bounds.setdefault(name, BoundMetric(name).to(self.device)).update(output)
         if batch.segments is not None and self._segmentation:
             self._labelled = True
             for metric in self._segmentation.values():
@@ -86,11 +95,10 @@ class Evaluator:
 
     def compute(self) -> dict[str, Score]:
         """Every metric so far (over all processes of a distributed run)."""
-        metrics = {**(self._segmentation if self._labelled else {}), **self.metrics}
+        metrics = {**(self._segmentation if self._labelled else {}), **self._reconstruction, **self._bounds}
         results = {}
         for name, metric in metrics.items():
-            mean = float(metric.compute())
-            spread = metric.spread()  # type: ignore[operator]
+            mean, spread = float(metric.compute()), metric.spread()
             results[name] = Score(mean, spread.sd, spread.n)
         return results
 
@@ -100,7 +108,7 @@ def evaluate(
 ) -> dict[str, Score]:
     """Every metric of `model` on `batches`."""
     torch.manual_seed(seed)
-    evaluator = Evaluator(model.to(device).eval()).to(device)
+    evaluator = Evaluator(model.to(device).eval(), per_slot=True).to(device)
     for batch in batches:
         evaluator.update(batch)
     return evaluator.compute()

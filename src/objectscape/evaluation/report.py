@@ -40,11 +40,9 @@ def write_readme(run: RunFolder) -> None:
             "| metric | mean | sd over images | images |",
             "|---|---|---|---|",
         ]
-        lines += [
-            f"| {metric} | {score['mean']:.4f} | {score['sd']:.4f} | {score['n']} |"
-            for metric, score in content["scores"].items()
-            if math.isfinite(score["mean"])
-        ]
+        for metric, score in content["scores"].items():
+            sd = f"{score['sd']:.4f}" if math.isfinite(score["sd"]) else ""
+            lines.append(f"| {metric} | {score['mean']:.4f} | {sd} | {score['n']} |")
         lines.append("")
     figures = sorted(run.figures.glob("*.png")) + sorted(run.figures.glob("*.gif"))
     for figure in figures:

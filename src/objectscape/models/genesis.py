@@ -258,18 +258,18 @@ class Genesis(Model):
         assert isinstance(output, GenesisDecomposition)
         if beta is None:
             beta = self.beta * min(1.0, step / self.beta_warmup) if self.beta_warmup else self.beta
-        err = output.nll.mean()
+        nll = output.nll.mean()
         kl_mask = output.kl_mask.sum(1).mean()  # sum over slots, mean over the batch
         kl_component = output.kl_component.sum(1).mean()
         kl = kl_mask + kl_component
         terms = {
-            "err": err,
+            "nll": nll,
             "kl": kl,
             "kl_mask": kl_mask,
             "kl_component": kl_component,
-            "negative_elbo": err + kl,
+            "negative_elbo": nll + kl,
         }
-        return Losses(total=err + beta * kl, terms={name: value.detach() for name, value in terms.items()})
+        return Losses(total=nll + beta * kl, terms={name: value.detach() for name, value in terms.items()})
 
     def sample(self, n: int, *, noise: Tensor | None = None) -> GenesisScene:
         """Imagine `n` scenes with `slots` slots each. Call `eval()` before: batch norms must use what they learned.

@@ -174,10 +174,10 @@ class GenesisS(Model):
         assert isinstance(output, GenesisSDecomposition)
         if beta is None:
             beta = self.beta * min(1.0, step / self.beta_warmup) if self.beta_warmup else self.beta
-        err = output.nll.mean()
+        nll = output.nll.mean()
         kl = output.kl_mask.sum(1).mean()  # sum over slots, mean over the batch
-        terms = {"err": err, "kl": kl, "negative_elbo": err + kl}
-        return Losses(total=err + beta * kl, terms={name: value.detach() for name, value in terms.items()})
+        terms = {"nll": nll, "kl": kl, "negative_elbo": nll + kl}
+        return Losses(total=nll + beta * kl, terms={name: value.detach() for name, value in terms.items()})
 
     def sample(self, n: int, *, noise: Tensor | None = None) -> GenesisSScene:
         """Imagine `n` scenes with `slots` slots each; `noise` (n, K, D) standard normal replaces the draw.

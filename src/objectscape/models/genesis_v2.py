@@ -228,7 +228,7 @@ class GenesisV2(Model):
         kl_latent = output.kl_latent.sum(1).mean()  # sum over slots, mean over the batch
         kl_mask = output.kl_mask.mean()
         total = nll + (self.beta if beta is None else beta) * (kl_latent + kl_mask)
-        terms = {"nll": nll, "kl_latent": kl_latent, "kl_mask": kl_mask, "negative_elbo": nll + kl_latent + kl_mask}
+        terms = {"nll": nll, "kl": kl_latent, "kl_mask": kl_mask, "negative_elbo": nll + kl_latent + kl_mask}
         return Losses(total=total, terms={name: value.detach() for name, value in terms.items()})
 
     def sample(self, n: int, *, noise: Tensor | None = None) -> Decomposition:

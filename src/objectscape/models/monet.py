@@ -191,7 +191,7 @@ class MONet(Model):
         kl_mask = output.kl_mask.mean()
         beta = self.beta if beta is None else beta
         total = nll + beta * kl_latent + (beta if self.gamma is None else self.gamma) * kl_mask
-        terms = {"nll": nll, "kl_latent": kl_latent, "kl_mask": kl_mask, "negative_elbo": nll + kl_latent + kl_mask}
+        terms = {"nll": nll, "kl": kl_latent, "kl_mask": kl_mask, "negative_elbo": nll + kl_latent + kl_mask}
         return Losses(total=total, terms={name: value.detach() for name, value in terms.items()})
 
     def sample(self, n: int, *, noise: Tensor | None = None) -> Decomposition:

@@ -131,9 +131,9 @@ class VAE(Model):
         assert isinstance(output, VAEDecomposition)
         if beta is None:
             beta = self.beta * min(1.0, step / self.beta_warmup) if self.beta_warmup else self.beta
-        err, kl = output.nll.mean(), output.kl.mean()
-        terms = {"err": err, "kl": kl, "negative_elbo": err + kl}
-        return Losses(total=err + beta * kl, terms={name: value.detach() for name, value in terms.items()})
+        nll, kl = output.nll.mean(), output.kl.mean()
+        terms = {"nll": nll, "kl": kl, "negative_elbo": nll + kl}
+        return Losses(total=nll + beta * kl, terms={name: value.detach() for name, value in terms.items()})
 
     def sample(self, n: int, *, noise: Tensor | None = None) -> Decomposition:
         """Imagine `n` scenes; `noise` (n, 1, D) standard normal replaces the draw."""

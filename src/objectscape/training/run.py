@@ -33,11 +33,11 @@ log = logging.getLogger(__name__)
 
 def build_data(config: DictConfig, split: str) -> SceneDataset:
     """The split of the data set that `config` (a recipe's `data`) describes."""
-    missing = sorted(OmegaConf.missing_keys(config))
+    missing = sorted(f"data.{key.removeprefix('data.')}" for key in OmegaConf.missing_keys(config))
     if missing:
         raise ValueError(
-            f"{config._target_.rpartition('.')[2]} needs {' and '.join(f'data.{key}' for key in missing)}, "
-            f"e.g. data.{missing[0]}=...; `objectscape data info NAME` says where published data come from"
+            f"{config._target_.rpartition('.')[2]} needs {' and '.join(missing)}: say {missing[0]}=...; "
+            "`objectscape data info NAME` tells where published data come from"
         )
     dataset = instantiate(config, split=split)
     if not isinstance(dataset, SceneDataset):
@@ -94,6 +94,7 @@ def fit(config: DictConfig, run: RunFolder, *, resume: bool = False) -> nn.Modul
         schedule=instantiate(config.schedule),
         seed=config.seed,
         groups=OmegaConf.to_container(config.groups),  # type: ignore[arg-type]
+        geco=instantiate(config.geco),
         compile=config.compile,
         log_every=config.every.log,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -17,6 +18,7 @@ from objectscape.evaluation.protocols import Evaluator
 from objectscape.scene import Decomposition, Losses, Scene
 from objectscape.seeding import derive_seed
 from objectscape.training.errors import NonFiniteLossError
+from objectscape.training.geco import GECO
 
 
 class SceneTask(pl.LightningModule):
@@ -31,6 +33,7 @@ class SceneTask(pl.LightningModule):
         schedule: learning-rate factor after a number of steps.
         seed: of the run.
         groups: {prefix of parameter names: optimizer options} for parameters that need their own, such as `lr`.
+        geco: sets the weight of the KL at every step; the model's `loss` must take `beta` and name its `nll` term.
         compile: run the model through `torch.compile`.
         log_every: steps between checks that losses and gradients are finite.
     """
@@ -43,12 +46,16 @@ class SceneTask(pl.LightningModule):
         schedule: Callable[[int], float],
         seed: int,
         groups: Mapping[str, Mapping[str, Any]] | None = None,
+        geco: GECO | None = None,
         compile: bool = False,
         log_every: int = 50,
     ) -> None:
         super().__init__()
         self.model = model
         self.make_optimizer, self.schedule, self.seed = optimizer, schedule, seed
+        self.geco = geco
+        if geco is not None and "beta" not in inspect.signature(model.loss).parameters:  # type: ignore[arg-type]
+            raise ValueError(f"geco is set, but {type(model).__name__} has no KL weight to steer; set geco=null")
         self.groups, self.log_every = dict(groups or {}), log_every
         self.evaluator: Evaluator | None = None
         self.terms: dict[str, Tensor] = {}
@@ -64,10 +71,19 @@ class SceneTask(pl.LightningModule):
         torch.manual_seed(derive_seed(self.seed, "batch", number, self.global_rank))
         scene = replace(batch, image=batch.pixels)
         output: Decomposition = self.model(scene)
-        losses: Losses = self.model.loss(scene, output, self.global_step)  # type: ignore[operator]
+        losses = self._losses(scene, output)
         self.terms = {"loss": losses.total.detach(), **losses.terms}
         self._finite = self._finite.to(losses.total.device) & losses.total.detach().isfinite()
         return losses.total
+
+    def _losses(self, scene: Scene, output: Decomposition) -> Losses:
+        loss: Callable[..., Losses] = self.model.loss  # type: ignore[assignment]
+        if self.geco is None:
+            return loss(scene, output, self.global_step)
+        losses = loss(scene, output, self.global_step, beta=self.geco.beta.clone())  # update() writes into the buffer
+        self.geco.update(losses.terms["nll"])
+        losses.terms["beta"] = self.geco.beta.detach().clone()
+        return losses
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
@@ -81,9 +97,10 @@ class SceneTask(pl.LightningModule):
         if not bool(self._finite):
             loss, norm = float(self.terms["loss"]), float(self.gradient_norm)
             raise NonFiniteLossError(
-                f"the loss or its gradient became NaN or infinite between steps {self._checked_step} and "
-                f"{self.global_step} (loss now {loss:.4g}, gradient norm {norm:.4g}). The last checkpoint before that is "
-                "kept. Lower optimizer.lr, set trainer.gradient_clip_val, or use trainer.precision=32-true, and resume."
+                "the loss or its gradient became NaN or infinite between steps "
+                f"{self._checked_step} and {self.global_step} (loss now {loss:.4g}, gradient norm {norm:.4g}). "
+                "The last checkpoint before that is kept. Lower optimizer.lr, set trainer.gradient_clip_val, or use "
+                "trainer.precision=32-true, and resume."
             )
         self._checked_step = self.global_step
 

@@ -64,7 +64,7 @@ def common(output: Decomposition, losses: Losses, image: Tensor) -> dict[str, Te
         "recon": output.recon,
         "loss": losses.total,
         "elbo": losses.terms["negative_elbo"],  # upstream's name
-        "err_mean": losses.terms["err"],
+        "err_mean": losses.terms["nll"],
         "mse": mse,
         "rmse": mse.sqrt(),
     }

@@ -35,8 +35,9 @@ def _group(kind: str) -> list[tuple[str, str]]:
     group = {"recipes": "recipe", "models": "model", "data": "data"}[kind]
     rows = []
     for name in options(group):
-        first = (RECIPES / group / f"{name}.yaml").read_text().splitlines()[0]
-        rows.append((name, first.removeprefix("#").strip() if first.startswith("#") else ""))
+        lines = (RECIPES / group / f"{name}.yaml").read_text().splitlines()
+        first = next(line for line in lines if not line.startswith("# @package"))
+        rows.append((name, first.removeprefix("#").strip()))
     return rows
 
 

@@ -1,0 +1,219 @@
+"""The command line: what a new user types, and what a hurried user mistypes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import pytest
+import torch
+from PIL import Image
+
+import objectscape
+from objectscape.cli import main
+from objectscape.cli.config import load, options, prepare
+from objectscape.scene import Scene
+
+TINY = """
+    data.count=64 batch_size=8 model.width=16 model.hidden=16 every.log=2 every.validate=4 every.picture=4
+    every.checkpoint=4 validation.images=8 trainer.max_steps=8 trainer.accelerator=cpu
+""".split()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    assert main(["train", "recipe=quickstart", *TINY, f"run_dir={folder}"]) == 0
+    return folder
+
+
+def fails(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """What a failing command says; it must not be a traceback."""
+    assert main(list(words)) == 1
+    text = capsys.readouterr().err
+    assert "Traceback" not in text
+    return text
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["recipe=slot_atention/tetrominoes"], "Did you mean 'slot_attention/tetrominoes'"),
+        (["recipe=quickstart", "model.sltos=3"], "Did you mean 'slots'"),
+        (["recipe=quickstart", "sed=3"], "Did you mean 'seed'"),
+        (["recipe=quickstart", "trainer.max_step=3"], "Did you mean 'max_steps'"),
+        (["recipe=quickstart", "optimizr.lr=3"], "Did you mean 'optimizer'"),
+        (["recipe=quickstart", "data=tetromino"], "Did you mean 'tetrominoes'"),
+        (["recipe=quickstart", "seed=abc"], "expected an integer"),
+        (["recipe=quickstart", "compile=maybe"], "expected true or false"),
+        (["recipe=quickstart", "seed"], "expected key=value"),
+        (["recipe=quickstart", "--sed=3"], "key=value"),
+        (["model.slots=3"], "name a recipe, or model=NAME first"),
+        ([], "name a recipe"),
+        (["recipe=quickstart", "data=folder"], "data.path"),
+        (["recipe=quickstart", "data=folder", "data.path=/no/such/folder"], "/no/such/folder"),
+        (["recipe=quickstart", "model=slot_attention", "model.decoder=unet"], "'deconvolution'"),
+        (["recipe=quickstart", "model=slot_attention"], "128x128 pixels, but tetrominoes has 35x35"),
+        (["recipe=quickstart", "storage=disk"], "auto, ram, device, workers, stream"),
+        (["recipe=quickstart", "batch_size=100", "data.count=10"], "Lower batch_size"),
+        (["recipe=quickstart", "trainer.precision=bf17"], "bf16-mixed"),
+        (["resume=nowhere"], "no run folder nowhere"),
+        (["config=nowhere.yaml"], "no configuration nowhere.yaml"),
+    ],
+)
+def test_a_mistake_is_answered_in_words(
+    words: list[str], answer: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert answer in fails(capsys, "train", *words)
+    assert not list(tmp_path.rglob("config.yaml")), "nothing is left behind"
+
+
+def test_an_unknown_command_suggests_the_near_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trian"]) == 2
+    assert "Did you mean 'train'" in capsys.readouterr().err
+
+
+def test_help_is_quick_and_does_not_import_torch() -> None:
+    code = "import sys; from objectscape.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "quickstart" in done.stdout
+
+
+@pytest.mark.parametrize("name", options("recipe"))
+def test_every_recipe_composes_and_builds_its_model(name: str) -> None:
+    from hydra.utils import instantiate
+
+    config = load([f"recipe={name}"])
+    assert config.name == name
+    instantiate(config.model)
+    instantiate(config.schedule)
+
+
+def test_options_a_yaml_does_not_mention_are_accepted() -> None:
+    config = load(
+        ["recipe=quickstart", "model.embedding=6", "trainer.deterministic=true", "optimizer.weight_decay=0.1"]
+    )
+    assert (config.model.embedding, config.trainer.deterministic, config.optimizer.weight_decay) == (6, True, 0.1)
+    assert prepare(["recipe=quickstart", "model.embedding=6,8"])[1] == "++model.embedding=6,8"
+
+
+def test_slots_below_the_number_of_objects_warn(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert main(["train", "recipe=quickstart", *TINY, "model.slots=2", f"run_dir={tmp_path / 'few'}"]) == 0
+    assert "slots=2 but scenes of tetrominoes have up to 3 objects" in caplog.text
+
+
+def test_a_run_folder_has_everything(run: Path) -> None:
+    for name in ("config.yaml", "metrics.csv", "README.md", "checkpoints/last.ckpt", "model/model.safetensors"):
+        assert (run / name).is_file(), name
+    assert len(list((run / "figures" / "training").glob("*.png"))) == 2
+    assert list((run / "tensorboard").glob("events.*"))
+
+
+def test_evaluate_compare_show(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(run), "--images", "16"]) == 0
+    result = json.loads((run / "evaluation" / "tetrominoes-test.json").read_text())
+    assert result["scores"]["ari_fg"]["n"] == 16
+    assert "ari_fg" in capsys.readouterr().out
+    assert main(["compare", str(run), "--format", "json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["metric"] for row in rows} >= {"ari_fg", "mse"}
+    assert main(["compare", str(run), "--metrics", "ari_fg", "--format", "markdown"]) == 0
+    assert "| quickstart | tetrominoes-test | ari_fg |" in capsys.readouterr().out
+    assert main(["show", str(run), "-n", "2"]) == 0
+    for line in capsys.readouterr().out.split():
+        assert Path(line).stat().st_size > 1000
+    assert "![training](figures/training.gif)" in (run / "README.md").read_text()
+
+
+def test_show_takes_any_picture(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = tmp_path / "holiday.png"
+    Image.new("RGBA", (200, 120), (200, 30, 30, 255)).save(picture)
+    out = tmp_path / "out.png"
+    assert main(["show", str(run), str(picture), "--out", str(out)]) == 0
+    assert Image.open(out).width > 300
+    assert "missing.png" in fails(capsys, "show", str(run), str(tmp_path / "missing.png"))
+
+
+def test_show_a_data_set(tmp_path: Path) -> None:
+    out = tmp_path / "data.png"
+    assert main(["show", "data=colored_shapes", "-n", "3", "--out", str(out)]) == 0
+    assert out.is_file()
+
+
+def test_load_gives_the_trained_model(run: Path) -> None:
+    model = objectscape.load(run)
+    images = torch.randint(0, 256, (2, 3, 35, 35), dtype=torch.uint8)
+    output = model(Scene(image=images))
+    assert output.masks.shape == (2, 5, 1, 35, 35)
+    assert objectscape.load(run, slots=4)(Scene(image=images)).masks.shape[1] == 4
+    with pytest.raises(ValueError, match="Did you mean 'slots'"):
+        objectscape.load(run, slotz=4)
+    assert objectscape.show(images, output).get_size_inches()[0] > 2
+
+
+def test_own_images_are_a_data_set(tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(40):
+        Image.new("RGB", (50 + i, 60), (6 * i, 100, 50)).save(folder / f"{i:02d}.jpg")
+    words = [w for w in TINY if not w.startswith("data.count")]
+    words += ["data=folder", f"data.path={folder}", "data.image_size=35", f"run_dir={tmp_path / 'run'}"]
+    assert main(["train", "recipe=quickstart", *words]) == 0
+    assert main(["evaluate", str(tmp_path / "run"), "--images", "0"]) == 0
+
+
+def test_data_make_check_and_train_from_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "t.h5"
+    assert main(["data", "make", "tetrominoes", "train=32", "val=8", "test=8", f"path={file}"]) == 0
+    assert main(["data", "check", str(file)]) == 0
+    assert "whole" in capsys.readouterr().out
+    assert "exists" in fails(capsys, "data", "make", "tetrominoes", "train=32", f"path={file}")
+    words = [w for w in TINY if not w.startswith("data.count")]
+    words += ["data=hdf5", f"data.path={file}", "storage=workers", "workers=1", f"run_dir={tmp_path / 'run'}"]
+    assert main(["train", "recipe=quickstart", *words]) == 0
+    with h5py.File(file, "r+") as opened:
+        opened["test/image"][0, 0, 0, 0] ^= 1
+    assert "hash" in fails(capsys, "data", "check", str(file))
+
+
+def test_multirun_sweeps_in_parallel(tmp_path: Path) -> None:
+    words = ["--multirun", "recipe=quickstart", *TINY, "seed=0,1", f"runs={tmp_path}", "hydra/launcher=joblib"]
+    done = subprocess.run(
+        [sys.executable, "-m", "objectscape", "train", *words],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    runs = sorted(path.parent for path in tmp_path.rglob("status.json"))
+    assert len(runs) == 2
+    for run in runs:
+        assert main(["evaluate", str(run), "--images", "8"]) == 0
+    assert main(["compare", *map(str, runs)]) == 0
+
+
+@pytest.mark.parametrize("kind", ["recipes", "models", "data", "metrics"])
+def test_list(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", kind]) == 0
+    assert len(capsys.readouterr().out.splitlines()) > 3
+
+
+def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    assert "torch" in capsys.readouterr().out
+
+
+def test_sample_asks_for_a_model_that_can(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "cannot imagine" in fails(capsys, "sample", str(run))
+
+
+@pytest.mark.parametrize("name", ["tetrominoes", "clevr6", "multi_dsprites", "folder"])
+def test_data_info(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "info", name]) == 0
+    assert name.split("6")[0][:5] in capsys.readouterr().out.lower()
