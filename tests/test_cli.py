@@ -77,8 +77,9 @@ def test_an_unknown_command_suggests_the_near_one(capsys: pytest.CaptureFixture[
     assert "Did you mean 'train'" in capsys.readouterr().err
 
 
-def test_help_is_quick_and_does_not_import_torch() -> None:
-    code = "import sys; from objectscape.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"
+@pytest.mark.parametrize("words", [["--help"], ["list", "recipes"]])
+def test_looking_around_is_quick_and_does_not_import_torch(words: list[str]) -> None:
+    code = f"import sys; from objectscape.cli import main; main({words}); sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0
     assert "quickstart" in done.stdout

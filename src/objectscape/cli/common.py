@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from objectscape.checkpoints.native import read_config
-from objectscape.checkpoints.run_folder import RunFolder
 from objectscape.cli import config as configs
-from objectscape.data.dataset import SceneDataset
+
+if TYPE_CHECKING:  # torch is imported by the functions that need it, so that `objectscape list` does not wait for it
+    from torch import nn
+
+    from objectscape.checkpoints.run_folder import RunFolder
+    from objectscape.data.dataset import SceneDataset
 
 console = Console(soft_wrap=True, highlight=False)
 errors = Console(stderr=True, highlight=False)
@@ -25,6 +28,8 @@ def note(text: str) -> None:
 
 def default_device() -> str:
     """The best device at hand."""
+    import torch
+
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -37,8 +42,10 @@ def split_words(words: list[str]) -> tuple[dict[str, str], list[str]]:
     )
 
 
-def open_model(folder: Path, options: dict[str, str]) -> torch.nn.Module:
+def open_model(folder: Path, options: dict[str, str]) -> nn.Module:
     """The model of a run (or saved model), with `model.x=y` options applied."""
+    from objectscape.checkpoints.run_folder import RunFolder
+
     values = OmegaConf.to_container(OmegaConf.from_dotlist([f"{key}={value}" for key, value in options.items()]))
     assert isinstance(values, dict)
     return RunFolder.open(folder).load_model(**{str(key): value for key, value in values.items()})
@@ -63,6 +70,8 @@ def data_config(run: RunFolder | None, words: list[str]) -> DictConfig:
 
 def trained_on(folder: Path) -> str | None:
     """Name of the data a model was trained on, if it is known."""
+    from objectscape.checkpoints.native import read_config
+
     for place in (folder / "model", folder):
         if (place / "config.json").is_file():
             data = read_config(place).get("data")
