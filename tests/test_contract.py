@@ -1,0 +1,111 @@
+"""Every model keeps the contract; and the checker finds the ways to break it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from objectscape.check import ContractError, check_model
+from objectscape.cli.config import load, options
+from objectscape.contract import Model
+from objectscape.data.synthetic.shapes import ColoredShapes
+from objectscape.scene import Decomposition, Losses, Scene
+
+SMALL: dict[str, dict[str, Any]] = {
+    "slot_attention": {"image_size": 32, "slots": 4, "slot_size": 16, "encoder_channels": 8, "decoder": "broadcast",
+                       "decoder_channels": 8},
+    "instance_coloring": {"slots": 4, "patch": 4, "width": 16, "hidden": 16},
+    "genesis": {"image_size": 32, "slots": 4},
+    "genesis_s": {"image_size": 32, "slots": 4},
+    "genesis_v2": {"image_size": 32, "slots": 4, "width": 8},
+    "monet": {"image_size": 32, "slots": 4},
+    "vae": {"image_size": 32},
+    "vae_broadcast": {"image_size": 32},
+}  # fmt: skip
+NO_GRADIENT: dict[str, tuple[str, ...]] = {
+    "instance_coloring": ("embed.conv",),  # behind a gate that starts at 0
+    "genesis_v2": ("segmentation_head.0",),  # likewise
+    "slot_attention": ("slot_attention.norm_slots.bias",),  # a shift of all queries cancels in the softmax over slots
+}
+
+
+def small(name: str) -> nn.Module:
+    from hydra.utils import instantiate
+
+    torch.manual_seed(0)
+    return instantiate({**load([f"model={name}"]).model, **SMALL[name]})
+
+
+@pytest.fixture(scope="module")
+def scene() -> Scene:
+    return ColoredShapes(split="train", count=3, image_size=32).batch([0, 1, 2])
+
+
+def test_every_model_is_in_the_list() -> None:
+    assert set(options("model")) == set(SMALL)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_model_keeps_the_contract(name: str, scene: Scene) -> None:
+    check_model(small(name), scene, without_gradient=NO_GRADIENT.get(name, ()))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_bfloat16_is_close(name: str, scene: Scene) -> None:
+    model = small(name).eval()
+    results = []
+    for enabled in (False, True):
+        torch.manual_seed(0)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            results.append(model(replace(scene, image=scene.pixels)))
+    full, half = results
+    assert half.masks.isfinite().all()
+    torch.testing.assert_close(half.masks.float().sum(1), torch.ones_like(full.masks.sum(1)), rtol=0, atol=1e-2)
+    assert (half.recon.float() - full.recon).abs().mean() < 0.05
+
+
+class Toy(Model):
+    """The smallest model that keeps the contract."""
+
+    def __init__(self, *, slots: int = 2, fault: str = "") -> None:
+        super().__init__()
+        self.slots, self.fault = slots, fault
+        self.color, self.logits = nn.Parameter(torch.rand(1, 1, 3, 1, 1)), nn.Conv2d(3, 1, 1)
+        self.idle = nn.Parameter(torch.zeros(1)) if fault == "idle" else None
+
+    def forward(self, scene: Scene) -> Decomposition:
+        image = scene.pixels
+        logits = torch.stack([k * self.logits(image) for k in range(self.slots)], 1)
+        masks = logits.sigmoid() if self.fault == "masks" else logits.softmax(1)
+        components = self.color.expand(len(image), self.slots, 3, *image.shape[-2:])
+        if self.fault == "random":
+            components = components + 0.1 * float(
+                torch.empty(1).uniform_(generator=torch.Generator().manual_seed(Toy.calls))
+            )
+            Toy.calls += 1
+        return Decomposition(
+            recon=(masks * components).sum(1), masks=masks, components=components, slots=logits.mean((3, 4))
+        )
+
+    calls = 0
+
+    def loss(self, scene: Scene, output: Decomposition, step: int) -> Losses:
+        error = (scene.pixels - output.recon).square().sum((1, 2, 3)).mean()
+        return Losses(total=error, terms={"error": error if self.fault == "graph" else error.detach()})
+
+
+def test_a_good_model_passes(scene: Scene) -> None:
+    check_model(Toy(), scene)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [("idle", "idle gets no gradient"), ("masks", "sums to 1"), ("graph", "detach it"), ("random", "same seed differ")],
+)
+def test_a_broken_model_is_told_what_is_wrong(fault: str, message: str, scene: Scene) -> None:
+    with pytest.raises(ContractError, match=message):
+        check_model(Toy(fault=fault), scene)
