@@ -93,6 +93,7 @@ def test_every_recipe_composes_and_builds_its_model(name: str) -> None:
     assert config.name == name
     instantiate(config.model)
     instantiate(config.schedule)
+    instantiate(config.geco)
 
 
 def test_options_a_yaml_does_not_mention_are_accepted() -> None:

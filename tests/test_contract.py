@@ -28,7 +28,7 @@ SMALL: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 NO_GRADIENT: dict[str, tuple[str, ...]] = {
     "instance_coloring": ("embed.conv",),  # behind a gate that starts at 0
-    "genesis_v2": ("segmentation_head.0",),  # likewise
+    "genesis_v2": ("segmentation_head",),  # likewise
     "slot_attention": ("slot_attention.norm_slots.bias",),  # a shift of all queries cancels in the softmax over slots
 }
 

@@ -1,4 +1,4 @@
-"""`check_model`: does a model keep the contract? For ours in the tests, and for yours (in the spirit of Gymnasium's)."""
+"""`check_model`: does a model keep the contract? For ours in the tests and for yours; like Gymnasium's check_env."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def check_model(model: nn.Module, scene: Scene, *, without_gradient: tuple[str, 
     """Check a model on a small batch; silent if all is well.
 
     What is checked: `forward` returns a Decomposition of the stated shapes with masks that sum to one; `loss` returns
-    finite numbers and detached terms, and leaves the output alone; every parameter gets a gradient; the same seed gives the
+    finite numbers and detached terms, and leaves the output alone; every parameter gets a gradient; a seed gives the
     same result; a model that decomposes works with one slot more and one less, where it lets `slots` be set; a model
     that generates samples; a `Model` comes back the same from `save_pretrained`.
 

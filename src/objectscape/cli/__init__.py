@@ -16,6 +16,7 @@ VERBS = {
     "show": "draw a run's decompositions, a data set's samples, or your own picture",
     "sample": "imagine new scenes with a trained model",
     "compare": "one table over runs: mean, spread and failures over seeds",
+    "reproduce": "train a recipe and compare with what it reached when it was measured",
     "list": "what there is: models, data, recipes, metrics, runs",
     "data": "info | make | convert | check | fetch data sets",
     "import-checkpoint": "load the original authors' weights",

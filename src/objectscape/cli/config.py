@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from objectscape.names import did_you_mean, unknown
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
-GROUPS = ("recipe", "model", "data")
+GROUPS = ("recipe", "model", "data", "training")
 
 
 def options(group: str) -> list[str]:

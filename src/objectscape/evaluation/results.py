@@ -72,7 +72,19 @@ def compare(runs: Sequence[RunFolder], *, metrics: Sequence[str] | None = None) 
     return rows
 
 
-NOT_COMPARED = ("seed", "run_dir", "runs", "every", "loggers", "validation", "strict", "workers", "storage")
+def judge(value: float, known: Mapping[str, Any]) -> str:
+    """How a value compares with one measured over several seeds: "as measured", "better" or "worse".
+
+    "As measured" is within three standard deviations, or one percent of the mean. A value that is not finite is worse.
+    """
+    margin = max(3 * known["sd"], 0.01 * abs(known["mean"]))
+    if abs(value - known["mean"]) <= margin:
+        return "as measured"
+    better = value < known["mean"] if known.get("lower_is_better") else value > known["mean"]
+    return "better" if better else "worse"
+
+
+NOT_COMPARED = ("expected", "seed", "run_dir", "runs", "every", "loggers", "validation", "strict", "workers", "storage")
 
 
 def group_runs(runs: Sequence[RunFolder]) -> dict[str, list[RunFolder]]:
