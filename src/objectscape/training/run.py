@@ -80,7 +80,7 @@ def fit(config: DictConfig, run: RunFolder, *, resume: bool = False) -> nn.Modul
     """
     torch.manual_seed(config.seed)
     train_data, val_data = build_data(config.data, "train"), build_data(config.data, "val")
-    model = instantiate(config.model)
+    model = instantiate(config.model, _convert_="all")  # plain lists, which the saved configuration can hold
     check_fit(model, train_data)
     start = read_checkpoint(run.checkpoint)["global_step"] if resume else 0
     if start >= config.trainer.max_steps:
