@@ -208,3 +208,13 @@ def test_a_pickle_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     RunFolder(folder).checkpoint.write_bytes(b"PK\x03\x04 cut short")
     assert main(["train", f"resume={folder}", "trainer.max_steps=4"]) == 1
     assert "damaged" in capsys.readouterr().err
+
+
+def test_a_step_is_seeded_as_torch_would() -> None:
+    from objectscape.training.task import _seed
+
+    torch.manual_seed(7)
+    expected = torch.randn(4), torch.nn.functional.dropout(torch.ones(50))
+    _seed(7, torch.device("cpu"))
+    assert torch.equal(torch.randn(4), expected[0])
+    assert torch.equal(torch.nn.functional.dropout(torch.ones(50)), expected[1])
