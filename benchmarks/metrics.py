@@ -1,6 +1,4 @@
-"""Segmentation scores of a batch against one image at a time with scikit-learn and NumPy.
-
-    OMP_NUM_THREADS=1 python benchmarks/metrics.py
+"""Segmentation scores of a batch against one image at a time with scikit-learn and NumPy
 
 320 images of 64x64 pixels with up to 6 objects and 7 slots. Both sides read the same label maps (the last row: the
 same soft masks) and their results are compared before anything is timed. Times are the best of several runs.
@@ -8,7 +6,6 @@ same soft masks) and their results are compared before anything is timed. Times 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import partial
 
@@ -17,6 +14,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import adjusted_rand_score
 
+from benchmarks.measure import Row, row, seconds
 from objectscape.metrics import AdjustedRandIndex, MatchedIoU, MeanBestOverlap, SegmentationCovering
 from objectscape.metrics.per_image import PerImageMetric
 from objectscape.metrics.segmentation import (
@@ -31,13 +29,13 @@ from objectscape.metrics.segmentation import (
 IMAGES, SIZE, SLOTS = 320, 64, 7
 
 
-def scenes() -> tuple[torch.Tensor, torch.Tensor]:
+def scenes(images: int) -> tuple[torch.Tensor, torch.Tensor]:
     """True labels (B, H, W), squares that occlude each other; soft masks (B, K, 1, H, W), a noisy guess."""
     generator = torch.Generator().manual_seed(0)
-    true = torch.zeros(IMAGES, SIZE, SIZE, dtype=torch.long)
+    true = torch.zeros(images, SIZE, SIZE, dtype=torch.long)
     pixel = torch.arange(SIZE)
     for label in range(1, SLOTS):
-        corner = torch.randint(0, SIZE - 16, (2, IMAGES, 1), generator=generator)
+        corner = torch.randint(0, SIZE - 16, (2, images, 1), generator=generator)
         rows, columns = ((pixel >= c) & (pixel < c + 16) for c in corner)
         true[rows[:, :, None] & columns[:, None, :]] = label
     guess = true.roll((2, 1), (1, 2))
@@ -82,17 +80,12 @@ PAIRS: dict[str, tuple[Callable[[], PerImageMetric], Callable[[np.ndarray, np.nd
 
 def best_time(work: Callable[[], object], repeats: int) -> float:
     """Seconds of the fastest run."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return min(times)
+    return min(seconds(work) for _ in range(repeats))
 
 
-def run() -> list[dict]:
-    """One row per score and number of threads: seconds of ours and theirs, and how many times faster ours is."""
-    true, masks = scenes()
+def run(*, quick: bool = False) -> list[Row]:
+    """One row per score and number of threads, in milliseconds."""
+    true, masks = scenes(8 if quick else IMAGES)
     pred = hard_segments(masks)
     true_np, pred_np, masks_np = true.numpy(), pred.long().numpy(), masks.squeeze(2).numpy()
 
@@ -126,25 +119,13 @@ def run() -> list[dict]:
 
     rows = []
     before = torch.get_num_threads()
-    for threads in (1, 2):
+    for threads in (1,) if quick else (1, 2):
         torch.set_num_threads(threads)
         for name, (batched, per_image) in rivals.items():
             np.testing.assert_allclose(batched(), per_image(), rtol=1e-5)
             # taken in turns, so that both meet the same state of the machine
-            times = [(best_time(batched, 10), best_time(per_image, 1)) for _ in range(5)]
+            times = [(best_time(batched, 10), best_time(per_image, 1)) for _ in range(1 if quick else 5)]
             fast, slow = (min(t) for t in zip(*times))
-            label = f"{name}, {threads} thread{'s' * (threads > 1)}"
-            rows.append({"name": label, "ours": fast, "theirs": slow, "ratio": slow / fast, "unit": "s"})
+            rows.append(row(f"{name}, {threads} thread{'s' * (threads > 1)}", 1e3 * fast, 1e3 * slow, "ms"))
     torch.set_num_threads(before)
     return rows
-
-
-def main() -> None:
-    print(f"{IMAGES} images of {SIZE}x{SIZE}, {SLOTS} slots; per-image scikit-learn and NumPy against ours")
-    print(f"{'':40}{'ours':>12}{'per image':>12}{'ratio':>9}")
-    for row in run():
-        print(f"{row['name']:40}{1e3 * row['ours']:9.2f} ms{1e3 * row['theirs']:9.1f} ms{row['ratio']:8.0f}x")
-
-
-if __name__ == "__main__":
-    main()

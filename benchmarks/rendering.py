@@ -1,6 +1,4 @@
-"""Rendering: our batched painters against a per-image NumPy loop that does the same work, both on one CPU thread.
-
-    python benchmarks/rendering.py
+"""Rendering: our batched painters against a per-image NumPy loop that does the same work, both on one CPU thread
 
 Both sides draw the factors, paint the image and the instance map, and find the boxes of what is visible.
 """
@@ -9,11 +7,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
 
+from benchmarks.measure import Row, row
 from objectscape.data.synthetic.base import SyntheticScenes
 from objectscape.data.synthetic.dsprites import COUNT, DrawnSprites
 from objectscape.data.synthetic.multi_dsprites import MultiDSprites
@@ -21,7 +19,7 @@ from objectscape.data.synthetic.shapes import ColoredShapes
 from objectscape.data.synthetic.tetrominoes import COLORS, FORMS, TEXTURE, Tetrominoes
 
 BATCH = 64
-SECONDS = 2.0
+SECONDS, TURNS = 0.7, 3
 
 Image = tuple[np.ndarray, np.ndarray, list[tuple[int, int, int, int]]]
 
@@ -90,17 +88,17 @@ def shapes_loop(rng: np.random.Generator) -> Image:
     return image, segments, boxes(segments)
 
 
-def rate(function: Callable[[], object], images: int) -> float:
+def rate(function: Callable[[], object], images: int, duration: float) -> float:
     """Images per second, after one call to warm up."""
     function()
     start, calls = time.perf_counter(), 0
-    while (elapsed := time.perf_counter() - start) < SECONDS:
+    while (elapsed := time.perf_counter() - start) < duration or not calls:
         function()
         calls += 1
     return calls * images / elapsed
 
 
-def run() -> list[dict[str, Any]]:
+def run(*, quick: bool = False) -> list[Row]:
     """One row per family: images per second of ours and of the loop ("theirs")."""
     sample = torch.randint(COUNT, (2000,), generator=torch.Generator().manual_seed(0))
     sprites = DrawnSprites().masks(sample, "cpu").numpy()  # the loop gets its sprites for nothing, as from the archive
@@ -111,24 +109,18 @@ def run() -> list[dict[str, Any]]:
     ]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
+    turns, duration = (1, 0.0) if quick else (TURNS, SECONDS)
     try:
         for dataset, loop in pairs:
             generator, rng = torch.Generator().manual_seed(0), np.random.default_rng(0)
-            ours = rate(lambda d=dataset, g=generator: d.render(BATCH, g), BATCH)  # type: ignore[misc]
-            theirs = rate(lambda f=loop, r=rng: f(r), 1)  # type: ignore[misc]
-            name = f"rendering {dataset.spec.name}"
-            rows.append({"name": name, "ours": ours, "theirs": theirs, "ratio": ours / theirs, "unit": "images/s"})
+            rates = [
+                (rate(lambda d=dataset, g=generator: d.render(BATCH, g), BATCH, duration),  # type: ignore[misc]
+                 rate(lambda f=loop, r=rng: f(r), 1, duration))  # type: ignore[misc]
+                for _ in range(turns)
+            ]  # fmt: skip
+            ours, theirs = (max(values) for values in zip(*rates))
+            rows.append(row(f"rendering {dataset.spec.name}", ours, theirs, "images/s", higher=True))
     finally:
         torch.set_num_threads(threads)
     return rows
-
-
-def main() -> None:
-    print(f"one CPU thread, batches of {BATCH}; theirs: a NumPy loop over images")
-    for row in run():
-        print("{name:<48}{ours:>12,.0f}{theirs:>12,.0f} {unit}   x{ratio:.1f}".format(**row))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,78 @@
+"""python -m benchmarks [NAME ...]: one table each, ours against theirs."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import math
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.measure import Row, machine
+
+DEFAULT = ("startup", "rendering", "metrics", "training", "models")
+NAMES = (*DEFAULT, "models:bf16", "models:compiled")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Speed and memory against the obvious alternative, measured in one run. A ratio of 2 means "
+        "twice as good; docs/benchmarks.md says what is compared with what.",
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; default: {', '.join(DEFAULT)}"
+    )
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that it runs, measures nothing")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to FILE")
+    options = parser.parse_args()
+    unknown = [name for name in options.names if name not in NAMES]
+    if unknown:
+        parser.error(f"there is no benchmark {unknown[0]!r}; choose from {', '.join(NAMES)}")
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    console.print(machine())
+    results = {}
+    for name in options.names or DEFAULT:
+        module, _, mode = name.partition(":")
+        benchmark = importlib.import_module(f"benchmarks.{module}")
+        start = time.perf_counter()
+        results[name] = benchmark.run(quick=options.quick, **({"mode": mode} if mode else {}))
+        title = f"{(benchmark.__doc__ or name).splitlines()[0]} ({time.perf_counter() - start:.0f} s)"
+        console.print()
+        console.print(table(title, results[name]))
+    if options.json is not None:
+        options.json.write_text(json.dumps({"machine": machine(), "results": results}, indent=2) + "\n")
+
+
+def table(title: str, rows: list[Row]) -> Table:
+    """Rows as a table; a column of notes if there are any."""
+    notes = any(row.get("note") for row in rows)
+    result = Table(title=title, title_justify="left")
+    result.add_column("name", overflow="fold")
+    for column in ("ours", "theirs", "ratio"):
+        result.add_column(column, justify="right", no_wrap=True)
+    result.add_column("unit", no_wrap=True)
+    if notes:
+        result.add_column("note", overflow="fold")
+    for row in rows:
+        cells = [row["name"], number(row["ours"]), number(row["theirs"]), number(row["ratio"]), row["unit"]]
+        result.add_row(*cells, *([row.get("note", "")] if notes else []))
+    return result
+
+
+def number(value: float | None) -> str:
+    """Three significant digits."""
+    if value is None:
+        return "-"
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    return f"{value:,.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
+
+
+if __name__ == "__main__":
+    main()
