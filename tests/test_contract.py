@@ -23,12 +23,15 @@ SMALL: dict[str, dict[str, Any]] = {
     "genesis_s": {"image_size": 32, "slots": 4},
     "genesis_v2": {"image_size": 32, "slots": 4, "width": 8},
     "monet": {"image_size": 32, "slots": 4},
+    "efficientmorl": {"image_size": 32, "slots": 4, "slot_size": 8, "decoder": "small", "refinement_steps": 2},
+    "iodine": {"image_size": 32, "slots": 4, "slot_size": 8, "iterations": 2, "decoder_channels": [8],
+               "refinement_channels": [8, 8], "refinement_mlp": [16], "lstm": [16]},
     "vae": {"image_size": 32},
     "vae_broadcast": {"image_size": 32},
 }  # fmt: skip
 NO_GRADIENT: dict[str, tuple[str, ...]] = {
     "instance_coloring": ("embed.conv",),  # behind a gate that starts at 0
-    "genesis_v2": ("segmentation_head",),  # likewise
+    "genesis_v2": ("segmentation_head", "embedding.conv"),  # likewise
     "slot_attention": ("slot_attention.norm_slots.bias",),  # a shift of all queries cancels in the softmax over slots
 }
 
@@ -37,7 +40,7 @@ def small(name: str) -> nn.Module:
     from hydra.utils import instantiate
 
     torch.manual_seed(0)
-    return instantiate({**load([f"model={name}"]).model, **SMALL[name]})
+    return instantiate({**load([f"model={name}"]).model, **SMALL[name]}, _convert_="all")
 
 
 @pytest.fixture(scope="module")

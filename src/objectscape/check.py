@@ -118,7 +118,7 @@ def _check_slots(model: nn.Module, scene: Scene) -> None:
     for slots in (model.slots + 1, model.slots - 1):
         other = copy.deepcopy(model)
         try:
-            other.slots = slots  # type: ignore[assignment]
+            other.slots = slots
         except ValueError:
             continue  # the model says why it cannot
         _check_shapes(_run(other, scene, training=False), scene, slots)

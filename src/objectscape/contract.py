@@ -7,12 +7,16 @@ never for a class, so a model written elsewhere takes part as soon as it has the
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
+import objectscape
 from objectscape.scene import Decomposition, Losses, Scene
+
+FORMAT = 1  # of config.json; raised when old files can no longer be read
 
 
 class Model(nn.Module, PyTorchModelHubMixin, ABC):
@@ -24,6 +28,16 @@ class Model(nn.Module, PyTorchModelHubMixin, ABC):
     Subclasses implement `forward(scene) -> Decomposition` and `loss(scene, output, step) -> Losses`. Whatever needs
     parameters happens in `forward`; `loss` is arithmetic on its arguments only.
     """
+
+    def save_pretrained(self, save_directory: str | Path, **hub: Any) -> str | None:
+        """Write `config.json` and `model.safetensors`; `hub` goes to huggingface_hub (`push_to_hub`, ...)."""
+        return super().save_pretrained(save_directory, **{"config": self.description, **hub})
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What `config.json` holds: `config`, the class's import path, and the versions."""
+        path = f"{type(self).__module__}.{type(self).__qualname__}"
+        return {"_target_": path, "format": FORMAT, "objectscape": objectscape.__version__, **self.config}
 
     @property
     def config(self) -> dict[str, Any]:
@@ -53,6 +67,13 @@ class Generates(Protocol):
     """Imagines new scenes: `sample(n)` returns n of them, in parts, as a Decomposition whose `recon` is the image."""
 
     def sample(self, n: int, *, noise: Tensor | None = None) -> Decomposition: ...
+
+
+@runtime_checkable
+class Scheduled(Protocol):
+    """Changes while it is trained: `set_step` is called before each training step with the steps done so far."""
+
+    def set_step(self, step: int) -> None: ...
 
 
 ABILITIES: dict[str, type] = {"decompose": Decomposes, "generate": Generates}

@@ -13,11 +13,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import objectscape
+from objectscape.contract import FORMAT, Model
 from objectscape.files import replacing, write_text
 from objectscape.names import did_you_mean
 from objectscape.scene import Spec
-
-FORMAT = 1  # of config.json; raised when old files can no longer be read
 
 
 def import_class(path: str) -> type[nn.Module]:
@@ -40,17 +39,9 @@ def import_class(path: str) -> type[nn.Module]:
     return found
 
 
-def save_model(model: nn.Module, folder: Path, *, data: Spec | None = None, step: int | None = None) -> None:
+def save_model(model: Model, folder: Path, *, data: Spec | None = None, step: int | None = None) -> None:
     """Write the model to `folder`; an earlier model there is replaced only once the new one is complete."""
-    cls = type(model)
-    description: dict[str, Any] = {
-        "_target_": f"{cls.__module__}.{cls.__qualname__}",
-        "format": FORMAT,
-        "objectscape": objectscape.__version__,
-        "step": step,
-        "data": data.to_dict() if data else None,
-        **model.config,  # type: ignore[dict-item]
-    }
+    description = {**model.description, "step": step, "data": data.to_dict() if data else None}
     with replacing(folder / "model.safetensors") as temporary:
         save_file({name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}, temporary)
     write_text(folder / "config.json", json.dumps(description, indent=2) + "\n")

@@ -55,6 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(verb: str, words: list[str]) -> int:
+    # Threads that spin long while they wait ruin each other on busy cores; a short spin costs nothing on idle ones.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    sys.path.insert(0, os.getcwd())  # a model or data set of the user's own, named by import path
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     logging.getLogger("objectscape").setLevel(logging.INFO)
     name = {"list": "listing"}.get(verb, verb.replace("-", "_"))  # a submodule called list would hide the builtin here
@@ -71,13 +74,14 @@ def _run(verb: str, words: list[str]) -> int:
         return 0
     except Exception as error:
         cause = _cause(error)
-        if not isinstance(cause, USER_ERRORS) and type(cause).__name__ not in ("NonFiniteLossError",):
+        if not isinstance(cause, USER_ERRORS) and type(error).__name__ not in USER_ERROR_NAMES:
             raise
         print(f"objectscape {verb}: {cause}", file=sys.stderr)
         return 1
 
 
 USER_ERRORS = (ValueError, OSError, ModuleNotFoundError)
+USER_ERROR_NAMES = ("NonFiniteLossError", "InstantiationException")  # by name: their homes are slow to import
 
 
 def _cause(error: BaseException) -> BaseException:

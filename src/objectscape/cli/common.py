@@ -68,14 +68,14 @@ def data_config(run: RunFolder | None, words: list[str]) -> DictConfig:
     raise ValueError(f"say which data: data=NAME, one of {names}")
 
 
-def trained_on(folder: Path) -> str | None:
-    """Name of the data a model was trained on, if it is known."""
+def trained_size(folder: Path) -> tuple[int, int] | None:
+    """(H, W) of the images a model was trained on, if it is known."""
     from objectscape.checkpoints.native import read_config
 
     for place in (folder / "model", folder):
         if (place / "config.json").is_file():
             data = read_config(place).get("data")
-            return data["name"] if data else None
+            return tuple(data["image_size"]) if data else None
     return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 
 from rich.table import Table
@@ -32,15 +33,24 @@ def main(words: list[str]) -> int:
         print(json.dumps(rows, indent=2))
         return 0
     columns = ["name", "evaluation", "metric", "mean", "sd", "min", "max", "n", "failed"]
-    cells = [[f"{row[c]:.4f}" if isinstance(row[c], float) else str(row[c]) for c in columns] for row in rows]
+    cells = [[_text(row[column]) for column in columns] for row in rows]
     if options.format == "markdown":
         for line in (columns, ["---"] * len(columns), *cells):
             print("| " + " | ".join(line) + " |")
         return 0
-    table = Table()
-    for column in columns:
-        table.add_column(column, justify="left" if column in columns[:3] else "right")
-    for row in cells:
-        table.add_row(*row)
-    console.print(table)
+    for name in dict.fromkeys(row[0] for row in cells):
+        console.print(f"\n{name}")
+        table = Table()
+        for column in columns[1:]:
+            table.add_column(column, justify="left" if column in columns[:3] else "right")
+        for row in cells:
+            if row[0] == name:
+                table.add_row(*row[1:])
+        console.print(table)
     return 0
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float):
+        return "-" if math.isnan(value) else f"{value:.4f}"
+    return str(value)

@@ -76,13 +76,12 @@ def prepare(words: list[str]) -> list[str]:
                 if name not in options(override.key_or_group):
                     raise ValueError(unknown(override.key_or_group, name, options(override.key_or_group)))
     chosen = [o for o in overrides if o.key_or_group in GROUPS]
-    base = _compose([f"{o.key_or_group}={_values(o)[0]}" for o in chosen])
+    targets = [word for word in words if word.lstrip("+").startswith(("model._target_=", "data._target_="))]
+    base = _compose([*(f"{o.key_or_group}={_values(o)[0]}" for o in chosen), *targets])
     prepared = []
     for override, word in zip(overrides, words, strict=True):
-        if override.key_or_group in GROUPS or override.key_or_group.startswith("hydra"):
-            prepared.append(word)
-        else:
-            prepared.append(word if word[0] in "+~" else _check(base, override, word))
+        as_it_is = override.key_or_group in GROUPS or override.key_or_group.startswith("hydra") or word[0] in "+~"
+        prepared.append(word if as_it_is else _check(base, override, word))
     if not any(o.key_or_group == "name" for o in overrides):
         prepared += [f"name={_values(o)[0]}" for o in chosen if o.key_or_group == "recipe"]
     return prepared
@@ -101,6 +100,7 @@ def from_file(path: Path, words: list[str]) -> DictConfig:
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not valid YAML: {error}") from error
     assert isinstance(config, DictConfig)
+    config.run_dir = None  # that folder is taken
     for override, word in zip(parse(words), words, strict=True):
         if override.key_or_group in GROUPS:
             raise ValueError(f"{word}: the recipe, model and data are fixed by {path}; override their fields instead")
@@ -141,20 +141,31 @@ def _check(config: DictConfig, override: Override, word: str) -> str:
         _check_type(path, node.get(leaf), override)
         return word
     target = "lightning.pytorch.Trainer" if path.startswith("trainer.") else node.get("_target_")
-    accepted = arguments(target) if isinstance(node, DictConfig) else []
+    accepted = arguments(target) if isinstance(node, DictConfig) else {}
     if leaf in accepted or (isinstance(node, DictConfig) and path.startswith("groups.")):
+        default = accepted.get(leaf)  # an argument whose default is 0 may take fractions; an option of ours may not
+        _check_type(path, float(default) if type(default) is int else default, override)
         return f"++{word}"
     known = sorted({*(str(key) for key in node if not str(key).startswith("_")), *accepted} - {"split", "params"})
-    raise ValueError(f"unknown option {path!r}.{did_you_mean(leaf, known)} Options there: {', '.join(known)}")
+    near = did_you_mean(leaf, known)
+    raise ValueError(f"unknown option {path!r}." + (near if near else f" Options there: {', '.join(known)}"))
 
 
-def arguments(target: str | None) -> list[str]:
-    """Names of the arguments that the class or function at an import path takes."""
+def arguments(target: str | None) -> dict[str, Any]:
+    """{name: default} of the arguments that the class or function at an import path takes.
+
+    Raises:
+        ValueError: if there is nothing at that path.
+    """
     if target is None:
-        return []
+        return {}
     module, _, name = target.rpartition(".")
-    found = inspect.unwrap(getattr(importlib.import_module(module), name).__init__)  # Lightning wraps it
-    return [parameter for parameter in inspect.signature(found).parameters if parameter != "self"]
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"_target_={target}: {error}") from error
+    parameters = inspect.signature(inspect.unwrap(found.__init__)).parameters.values()  # Lightning wraps it
+    return {p.name: None if p.default is p.empty else p.default for p in parameters if p.name != "self"}
 
 
 def _check_type(path: str, current: Any, override: Override) -> None:

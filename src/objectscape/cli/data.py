@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.progress import Progress
 from rich.table import Table
 
@@ -60,14 +60,14 @@ def info(name: str, settings: dict[str, str]) -> int:
     """Print a data set's Spec; for published sets, also where to get them."""
     from objectscape.data.sources import SOURCES
 
-    config = _config(name, settings)
-    try:
-        print_spec(build_split(config, "train").spec)
-    except (FileNotFoundError, ValueError) as error:
-        if config.get("path") is not None:
-            raise
-        console.print(f"[bold]{name}[/bold]: read from files, none given. {error}")
-    published = config.get("name", name)
+    published = name
+    if name not in SOURCES or name in configs.options("data"):
+        config = _config(name, settings)
+        published = config.get("name", name)
+        if not OmegaConf.missing_keys(config):
+            print_spec(build_split(config, "train").spec)
+        else:
+            console.print(f"{name} is read from files; to see what they hold: objectscape data info {name} path=...")
     if published in SOURCES:
         source = SOURCES[published]
         console.print(
@@ -80,6 +80,8 @@ def info(name: str, settings: dict[str, str]) -> int:
 def print_spec(spec: Spec) -> None:
     """A Spec as a table."""
     table = Table(title=spec.name, title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
     rows = {
         "image size": f"{spec.image_size[0]} x {spec.image_size[1]}",
         "splits": ", ".join(

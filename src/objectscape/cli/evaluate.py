@@ -81,7 +81,8 @@ def evaluate_run(run: RunFolder, words: list[str], options: argparse.Namespace) 
         )
         scores |= result.scores
         details["generation"] = result.details
-    path = write_result(run, scores, spec=dataset.spec, split=options.split, name=options.tag, **details)
+    tag = options.tag or "-".join([dataset.spec.name, *(f"{key}={value}" for key, value in model_words.items())])
+    path = write_result(run, scores, spec=dataset.spec, split=options.split, name=tag, **details)
     write_readme(run)
     note(f"{loader.images} images of {dataset.spec.name} ({options.split}); written to {path}")
     return scores

@@ -19,8 +19,7 @@ def main(words: list[str]) -> int:
         prog="objectscape sample",
         description="Draw scenes that a trained model imagines, and how each is built up slot by slot.",
     )
-    parser.add_argument("run", type=Path, metavar="RUN")
-    parser.add_argument("settings", nargs="*", metavar="model.KEY=VALUE")
+    parser.add_argument("words", nargs="+", metavar="RUN | model.KEY=VALUE")
     parser.add_argument("-n", type=int, default=64, help="scenes (default 64)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="folder to write to (default: RUN/figures)")
@@ -28,13 +27,14 @@ def main(words: list[str]) -> int:
     options = parser.parse_intermixed_args(words)
     if options.n < 1:
         raise ValueError(f"-n {options.n}: at least one scene must be drawn")
-    run = RunFolder.open(options.run)
-    model_words, other = split_words(options.settings)
-    if other:
-        raise ValueError(f"cannot use {other[0]!r} here; this command takes model.KEY=VALUE")
-    model = open_model(options.run, model_words).to(options.device)
+    model_words, other = split_words(options.words)
+    if len(other) != 1 or "=" in other[0]:
+        raise ValueError(f"give one run folder and model.KEY=VALUE options; found {' '.join(other) or 'no folder'}")
+    run = RunFolder.open(Path(other[0]))
+    model = open_model(run.path, model_words).to(options.device)
     if not isinstance(model, Generates):
-        raise ValueError(f"{type(model).__name__} cannot imagine scenes: it has no sample(); it can {abilities(model)}")
+        can = " and ".join(abilities(model)) or "reconstruct"
+        raise ValueError(f"{type(model).__name__} cannot imagine scenes: it can only {can}")
     torch.manual_seed(options.seed)
     with torch.no_grad():
         output = model.sample(options.n).to("cpu")

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from objectscape.checkpoints.run_folder import RunFolder
-from objectscape.cli.common import build_split, data_config, default_device, note, open_model, split_words
+from objectscape.cli.common import build_split, data_config, default_device, note, open_model, split_words, trained_size
 from objectscape.scene import Scene
 from objectscape.viz import (
     dataset_figure,
@@ -75,7 +75,7 @@ def show_run(
 
     model = open_model(run.path, model_words).to(options.device)
     if own:
-        scene = fit_pictures(scene, model)
+        scene = fit_pictures(scene, getattr(model, "image_size", None) or trained_size(run.path))
     torch.manual_seed(options.seed)
     moved = scene.to(options.device)
     with torch.no_grad():
@@ -99,12 +99,11 @@ def read_pictures(paths: list[Path]) -> Scene:
     return Scene(image=torch.stack([_resize(image, size) for image in images]))
 
 
-def fit_pictures(scene: Scene, model: torch.nn.Module) -> Scene:
-    """The pictures, cropped at the centre to the model's aspect and resized to its size."""
-    size = getattr(model, "image_size", None)
-    if size is None:
+def fit_pictures(scene: Scene, side: int | tuple[int, int] | None) -> Scene:
+    """The pictures, cropped at the center to the model's aspect and resized to its size."""
+    if side is None:
         return scene
-    size = (size, size) if isinstance(size, int) else tuple(size)
+    size = (side, side) if isinstance(side, int) else (side[0], side[1])
     h, w = scene.image.shape[-2:]
     scale = min(h / size[0], w / size[1])
     crop_h, crop_w = round(size[0] * scale), round(size[1] * scale)

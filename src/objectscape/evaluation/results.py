@@ -17,10 +17,10 @@ from objectscape.scene import Spec
 
 
 def write_result(
-    run: RunFolder, scores: Mapping[str, Score], *, spec: Spec, split: str, name: str | None = None, **details: Any
+    run: RunFolder, scores: Mapping[str, Score], *, spec: Spec, split: str, name: str, **details: Any
 ) -> Path:
-    """Write `evaluation/<name or data>-<split>.json`, replacing an earlier evaluation on the same data."""
-    path = run.path / "evaluation" / f"{name or spec.name}-{split}.json"
+    """Write `evaluation/<name>-<split>.json`, replacing an earlier evaluation on the same data."""
+    path = run.path / "evaluation" / f"{name}-{split}.json"
     content = {
         "data": spec.to_dict(),
         "split": split,

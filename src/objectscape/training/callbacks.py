@@ -128,7 +128,11 @@ class ProgressDisplay(Callback):
     ) -> None:
         if self.progress is not None:
             self.progress.update(self.task, completed=trainer.global_step, text=self._text(trainer))
-        elif trainer.is_global_zero and trainer.global_step >= self._line_step + max(1, trainer.max_steps // 10):
+        elif (
+            trainer.is_global_zero
+            and self.step_log.latest
+            and trainer.global_step >= self._line_step + max(1, trainer.max_steps // 10)
+        ):
             self._line_step = trainer.global_step
             self.console.print(
                 f"step {trainer.global_step}/{trainer.max_steps}  {self._text(trainer)}", highlight=False

@@ -133,7 +133,7 @@ class SoftplusGECO(nn.Module):
     starts with the first value, and after every further step beta becomes max(floor, beta - step_size * C): it grows
     while the target is missed, and falls back to the floor, where softplus(0.55) = 1.0055, once it is met.
 
-    Source: Emami et al. 2021, EfficientMORL (arXiv 2106.03849), section 4, and the released code.
+    Source: Emami et al. 2021, EfficientMORL (arXiv 2106.03630), section 4, and the released code.
 
     Args:
         target: wanted negative log-likelihood; nats per pixel and channel if `image_size` is given (the published

@@ -14,11 +14,12 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from objectscape.contract import Scheduled
 from objectscape.evaluation.protocols import Evaluator
 from objectscape.scene import Decomposition, Losses, Scene
 from objectscape.seeding import derive_seed
 from objectscape.training.errors import NonFiniteLossError
-from objectscape.training.geco import GECO
+from objectscape.training.geco import GECO, SoftplusGECO
 
 
 class SceneTask(pl.LightningModule):
@@ -46,7 +47,7 @@ class SceneTask(pl.LightningModule):
         schedule: Callable[[int], float],
         seed: int,
         groups: Mapping[str, Mapping[str, Any]] | None = None,
-        geco: GECO | None = None,
+        geco: GECO | SoftplusGECO | None = None,
         compile: bool = False,
         log_every: int = 50,
     ) -> None:
@@ -54,8 +55,10 @@ class SceneTask(pl.LightningModule):
         self.model = model
         self.make_optimizer, self.schedule, self.seed = optimizer, schedule, seed
         self.geco = geco
-        if geco is not None and "beta" not in inspect.signature(model.loss).parameters:  # type: ignore[arg-type]
-            raise ValueError(f"geco is set, but {type(model).__name__} has no KL weight to steer; set geco=null")
+        takes_beta = "beta" in inspect.signature(model.loss).parameters  # type: ignore[arg-type]
+        takes_weight = hasattr(model, "reconstruction_weight")
+        if (isinstance(geco, GECO) and not takes_beta) or (isinstance(geco, SoftplusGECO) and not takes_weight):
+            raise ValueError(f"{type(geco).__name__} has nothing to steer in {type(model).__name__}; set geco=null")
         self.groups, self.log_every = dict(groups or {}), log_every
         self.evaluator: Evaluator | None = None
         self.terms: dict[str, Tensor] = {}
@@ -70,6 +73,10 @@ class SceneTask(pl.LightningModule):
         number = self.global_step * accumulated + batch_idx % accumulated
         _seed(derive_seed(self.seed, "batch", number, self.global_rank), self.device)
         scene = replace(batch, image=batch.pixels)
+        if isinstance(self.model, Scheduled):
+            self.model.set_step(self.global_step)
+        if isinstance(self.geco, SoftplusGECO):
+            self.model.reconstruction_weight = self.geco.weight
         output: Decomposition = self.model(scene)
         losses = self._losses(scene, output)
         self.terms = {"loss": losses.total.detach(), **losses.terms}
@@ -78,11 +85,13 @@ class SceneTask(pl.LightningModule):
 
     def _losses(self, scene: Scene, output: Decomposition) -> Losses:
         loss: Callable[..., Losses] = self.model.loss  # type: ignore[assignment]
-        if self.geco is None:
-            return loss(scene, output, self.global_step)
-        losses = loss(scene, output, self.global_step, beta=self.geco.beta.clone())  # update() writes into the buffer
-        self.geco.update(losses.terms["nll"])
-        losses.terms["beta"] = self.geco.beta.detach().clone()
+        if isinstance(self.geco, GECO):
+            losses = loss(scene, output, self.global_step, beta=self.geco.beta.clone())  # update() writes into it
+            losses.terms["beta"] = self.geco.beta.detach().clone()
+        else:
+            losses = loss(scene, output, self.global_step)
+        if self.geco is not None:
+            self.geco.update(losses.terms["nll"])
         return losses
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
