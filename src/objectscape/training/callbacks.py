@@ -210,15 +210,31 @@ class Pictures(Callback):
 
 
 class KeepCheckpoint(Checkpoint):
-    """Keeps one checkpoint up to date: every `every` steps, at the last step, and when the run is asked to stop."""
+    """Keeps one checkpoint up to date: every `every` steps, at the last step, and when the run is asked to stop.
 
-    def __init__(self, path: Path, *, every: int) -> None:
-        self.path, self.every = path, every
+    Attributes:
+        stop_requested: set it to stop the run after the current step, with its state saved. In a distributed run the
+            processes agree on it every `every_agreed` steps.
+    """
+
+    def __init__(self, path: Path, *, every: int, every_agreed: int = 10) -> None:
+        self.path, self.every, self.every_agreed = path, every, every_agreed
+        self.stop_requested = False
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         step = trainer.global_step
-        boundary = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        if boundary and (step % self.every == 0 or step == trainer.max_steps or trainer.should_stop):
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return
+        stop = self._agreed_stop(trainer)
+        if stop or step % self.every == 0 or step == trainer.max_steps:
             trainer.save_checkpoint(self.path)
+        trainer.should_stop = trainer.should_stop or stop
+
+    def _agreed_stop(self, trainer: pl.Trainer) -> bool:
+        if trainer.world_size == 1:
+            return self.stop_requested
+        if trainer.global_step % self.every_agreed:
+            return False
+        return bool(trainer.strategy.reduce_boolean_decision(self.stop_requested, all=False))

@@ -101,10 +101,11 @@ def fit(config: DictConfig, run: RunFolder, *, resume: bool = False) -> nn.Modul
     step_log = StepLog(every=config.every.log)
     scene = val_data.batch(list(range(min(config.validation.pictures, len(val_data)))))
     pictures = Pictures(scene, run.figures / "training", every=max(1, config.every.picture), strict=config.strict)
+    keeper = KeepCheckpoint(run.checkpoint, every=config.every.checkpoint)
     callbacks: list[Callback] = [
         step_log,
         ProgressDisplay(step_log),
-        KeepCheckpoint(run.checkpoint, every=config.every.checkpoint),
+        keeper,
     ]
     if config.every.picture:
         callbacks.append(pictures)
@@ -146,7 +147,7 @@ def fit(config: DictConfig, run: RunFolder, *, resume: bool = False) -> nn.Modul
             run.write_status("running", step=start)
         began = time.perf_counter()
         try:
-            with stop_on_signal(trainer) as stopped:
+            with stop_on_signal(keeper) as stopped:
                 trainer.fit(task, train_loader, val_loader, ckpt_path=run.checkpoint if resume else None)
         except BaseException as error:
             if trainer.is_global_zero:
@@ -176,7 +177,7 @@ def _loggers(config: DictConfig, run: RunFolder, resume_step: int | None) -> lis
 
 
 @contextmanager
-def stop_on_signal(trainer: pl.Trainer) -> Iterator[list[int]]:
+def stop_on_signal(keeper: KeepCheckpoint) -> Iterator[list[int]]:
     """The first Ctrl-C or SIGTERM lets the current step finish and saves; a second one ends the process at once."""
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
@@ -186,10 +187,9 @@ def stop_on_signal(trainer: pl.Trainer) -> Iterator[list[int]]:
 
     def handle(number: int, frame: Any) -> None:
         received.append(number)
-        trainer.should_stop = True
+        keeper.stop_requested = True
         signal.signal(number, signal.SIG_DFL)
-        if trainer.is_global_zero:
-            log.warning("stopping after this step; the state is saved (again to stop at once)")
+        log.warning("stopping after this step; the state is saved (again to stop at once)")
 
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         previous[signal_number] = signal.signal(signal_number, handle)
