@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
 import signal
@@ -218,3 +219,38 @@ def test_a_step_is_seeded_as_torch_would() -> None:
     _seed(7, torch.device("cpu"))
     assert torch.equal(torch.randn(4), expected[0])
     assert torch.equal(torch.nn.functional.dropout(torch.ones(50)), expected[1])
+
+
+def test_geco_steers_the_kl_and_survives_a_resume(tmp_path: Path) -> None:
+    words = ["model=vae", "model.image_size=32", "data=colored_shapes", "data.count=32", "batch_size=4", "every.log=1",
+             "every.validate=0", "every.picture=0", "every.checkpoint=2", "trainer.accelerator=cpu",
+             "+geco._target_=objectscape.training.geco.GECO", "+geco.image_size=32"]  # fmt: skip
+    assert main(["train", *words, "trainer.max_steps=6", f"run_dir={tmp_path / 'whole'}"]) == 0
+    assert main(["train", *words, "trainer.max_steps=3", f"run_dir={tmp_path / 'parts'}"]) == 0
+    assert main(["train", f"resume={tmp_path / 'parts'}", "trainer.max_steps=6"]) == 0
+    assert_identical(tmp_path / "whole", tmp_path / "parts")
+    with (tmp_path / "whole" / "metrics.csv").open() as file:
+        betas = [float(row["train/beta"]) for row in csv.DictReader(file)]
+    assert betas[0] == 1
+    assert all(later < earlier for earlier, later in itertools.pairwise(betas)), (
+        "far from the goal, the KL loses weight"
+    )
+
+
+def test_parameters_can_have_options_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frozen = [
+        "groups.stem.lr=0",
+        "optimizer._target_=torch.optim.SGD",
+        "~optimizer.fused",
+        "schedule.steps=20",
+        "ema=null",
+    ]
+    starts = []
+    for steps in (1, 3):
+        folder = tmp_path / str(steps)
+        assert run_train(f"run_dir={folder}", f"trainer.max_steps={steps}", "optimizer.lr=0.01", *frozen) == 0
+        starts.append(weights(folder))
+    assert torch.equal(starts[0]["stem.weight"], starts[1]["stem.weight"])
+    assert not torch.equal(starts[0]["mix.weight"], starts[1]["mix.weight"])
+    assert run_train(f"run_dir={tmp_path / 'x'}", "groups.nothing.lr=0") == 1
+    assert "its parts are" in capsys.readouterr().err

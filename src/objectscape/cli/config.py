@@ -128,6 +128,8 @@ def _check(config: DictConfig, override: Override, word: str) -> str:
     """The word as Hydra needs it, or a ValueError."""
     path = override.key_or_group
     *parents, leaf = path.split(".")
+    if parents[:1] == ["groups"]:
+        return f"++{word}"  # its keys are the names of the model's own parts
     node: Any = config
     for depth, part in enumerate(parents):
         known = [str(key) for key in node] if isinstance(node, DictConfig) else []
@@ -142,7 +144,7 @@ def _check(config: DictConfig, override: Override, word: str) -> str:
         return word
     target = "lightning.pytorch.Trainer" if path.startswith("trainer.") else node.get("_target_")
     accepted = arguments(target) if isinstance(node, DictConfig) else {}
-    if leaf in accepted or (isinstance(node, DictConfig) and path.startswith("groups.")):
+    if leaf in accepted:
         default = accepted.get(leaf)  # an argument whose default is 0 may take fractions; an option of ours may not
         _check_type(path, float(default) if type(default) is int else default, override)
         return f"++{word}"
