@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from objectscape.version import __version__
 
 if TYPE_CHECKING:
     from objectscape.api import load, show
@@ -29,7 +29,7 @@ _HOMES = {
     "Losses": "objectscape.scene",
     "Spec": "objectscape.scene",
 }
-__all__ = ["Decomposition", "Losses", "Model", "Scene", "Spec", "load", "show"]
+__all__ = ["Decomposition", "Losses", "Model", "Scene", "Spec", "__version__", "load", "show"]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,8 +13,8 @@ from typing import Any, Protocol, runtime_checkable
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-import objectscape
 from objectscape.scene import Decomposition, Losses, Scene
+from objectscape.version import __version__
 
 FORMAT = 1  # of config.json; raised when old files can no longer be read
 
@@ -37,7 +37,7 @@ class Model(nn.Module, PyTorchModelHubMixin, ABC):
     def description(self) -> dict[str, Any]:
         """What `config.json` holds: `config`, the class's import path, and the versions."""
         path = f"{type(self).__module__}.{type(self).__qualname__}"
-        return {"_target_": path, "format": FORMAT, "objectscape": objectscape.__version__, **self.config}
+        return {"_target_": path, "format": FORMAT, "objectscape": __version__, **self.config}
 
     @property
     def config(self) -> dict[str, Any]:

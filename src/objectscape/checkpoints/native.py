@@ -12,11 +12,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-import objectscape
 from objectscape.contract import FORMAT, Model
 from objectscape.files import replacing, write_text
 from objectscape.names import did_you_mean
 from objectscape.scene import Spec
+from objectscape.version import __version__
 
 
 def import_class(path: str) -> type[nn.Module]:
@@ -62,7 +62,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{file} is not valid JSON ({error}); save the model again") from error
     if config.get("format") != FORMAT or "_target_" not in config:
         raise ValueError(
-            f"{file} has format {config.get('format')!r}; objectscape {objectscape.__version__} reads format {FORMAT}. "
+            f"{file} has format {config.get('format')!r}; objectscape {__version__} reads format {FORMAT}. "
             f"Load it with the version that wrote it ({config.get('objectscape', 'unknown')})."
         )
     return config

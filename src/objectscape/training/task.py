@@ -66,6 +66,8 @@ class SceneTask(pl.LightningModule):
         self._finite = torch.tensor(True)
         self._checked_step = 0
         if compile:
+            # iterative models take gradients inside their forward pass, which torch compiles only if told so
+            torch._dynamo.config.trace_autograd_ops = True
             self.model.compile()
 
     def training_step(self, batch: Scene, batch_idx: int) -> Tensor:
