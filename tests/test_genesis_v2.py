@@ -149,7 +149,7 @@ def test_loss_is_the_weighted_sum_of_its_terms():
     net, scene = model(mask_kl=True, beta=0.3), squares(2)
     output = net(scene)
     parts = net.loss(scene, output, 0).terms
-    kl = parts["kl_latent"] + parts["kl_mask"]
+    kl = parts["kl"] + parts["kl_mask"]
     torch.testing.assert_close(net.loss(scene, output, 0).total.detach(), parts["nll"] + 0.3 * kl)
     total = net.loss(scene, output, 0, beta=torch.tensor(2.0)).total.detach()
     torch.testing.assert_close(total, parts["nll"] + 2 * kl)

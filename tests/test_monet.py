@@ -61,13 +61,13 @@ def test_loss_is_the_weighted_sum_of_its_terms():
     output = net(scene)
     losses = net.loss(scene, output, 0)
     parts = losses.terms
-    torch.testing.assert_close(losses.total.detach(), parts["nll"] + 0.3 * parts["kl_latent"] + 0.2 * parts["kl_mask"])
+    torch.testing.assert_close(losses.total.detach(), parts["nll"] + 0.3 * parts["kl"] + 0.2 * parts["kl_mask"])
     assert not any(value.requires_grad for value in parts.values())
     other = net.loss(scene, output, 0, beta=torch.tensor(2.0))
-    torch.testing.assert_close(other.total.detach(), parts["nll"] + 2 * parts["kl_latent"] + 0.2 * parts["kl_mask"])
+    torch.testing.assert_close(other.total.detach(), parts["nll"] + 2 * parts["kl"] + 0.2 * parts["kl_mask"])
     net.gamma = None
     both = net.loss(scene, output, 0, beta=2.0)
-    torch.testing.assert_close(both.total.detach(), parts["nll"] + 2 * (parts["kl_latent"] + parts["kl_mask"]))
+    torch.testing.assert_close(both.total.detach(), parts["nll"] + 2 * (parts["kl"] + parts["kl_mask"]))
 
 
 def test_small_standard_deviations_stay_finite():

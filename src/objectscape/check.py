@@ -81,7 +81,7 @@ def _check_shapes(output: Decomposition, scene: Scene, slots: int | None) -> Non
         _expect(bool(value.isfinite().all()), f"output.{name} is not finite")
     total = output.masks.sum(-4)
     _expect(bool((output.masks >= 0).all()), f"output.masks has negative values, down to {output.masks.min():.3g}")
-    off = float((total - 1).abs().max())
+    off = float((total.detach() - 1).abs().max())
     _expect(off < 1e-3, f"output.masks sums to 1 only up to {off:.3g} over the slots")
 
 
