@@ -77,7 +77,7 @@ def compare_common(
     count: int | None = None,
 ) -> None:
     """Compare what both models record, and those of `values` that the case records."""
-    nll, kl_latent, kl_mask = losses.terms["nll"], losses.terms["kl_latent"], losses.terms["kl_mask"]
+    nll, kl_latent, kl_mask = losses.terms["nll"], losses.terms["kl"], losses.terms["kl_mask"]
     square = (output.recon - scene.pixels).square().mean((1, 2, 3))
     values |= {
         "x_r": slots_first(output.components)[:count],
