@@ -222,3 +222,23 @@ def test_sample_asks_for_a_model_that_can(run: Path, capsys: pytest.CaptureFixtu
 def test_data_info(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "info", name]) == 0
     assert name.split("6")[0][:5] in capsys.readouterr().out.lower()
+
+
+def test_a_generative_model_is_trained_evaluated_and_sampled(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "v2"
+    words = ["model=genesis_v2", "training=genesis", "data=colored_shapes", "model.image_size=32", "model.width=8",
+             "model.slots=4", "data.count=16", "batch_size=4", "trainer.max_steps=2", "every.log=1", "every.picture=2",
+             "trainer.accelerator=cpu", f"run_dir={folder}"]  # fmt: skip
+    assert main(["train", *words]) == 0
+    assert main(["evaluate", str(folder), "--images", "8"]) == 0
+    scores = json.loads((folder / "evaluation" / "colored_shapes-test.json").read_text())["scores"]
+    assert {"ari_fg", "mse", "nll", "kl", "negative_elbo", "frechet_small"} <= scores.keys()
+    assert scores["negative_elbo"]["mean"] == pytest.approx(scores["nll"]["mean"] + scores["kl"]["mean"], rel=1e-4)
+    assert main(["sample", str(folder), "-n", "4"]) == 0
+    for line in capsys.readouterr().out.splitlines()[-2:]:
+        assert Path(line).stat().st_size > 1000
+    assert "6726825d" in fails(
+        capsys, "evaluate", str(folder), "--images", "8", "--inception", str(tmp_path / "no.pth")
+    )
