@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from pathlib import Path
 
 from rich.table import Table
 
 from objectscape.checkpoints.run_folder import RunFolder
 from objectscape.cli.common import console
-from objectscape.evaluation.results import compare
+from objectscape.evaluation.results import compare, number
 
 
 def main(words: list[str]) -> int:
@@ -33,7 +32,7 @@ def main(words: list[str]) -> int:
         print(json.dumps(rows, indent=2))
         return 0
     columns = ["name", "evaluation", "metric", "mean", "sd", "min", "max", "n", "failed"]
-    cells = [[_text(row[column]) for column in columns] for row in rows]
+    cells = [[number(row[c]) if isinstance(row[c], float) else str(row[c]) for c in columns] for row in rows]
     if options.format == "markdown":
         for line in (columns, ["---"] * len(columns), *cells):
             print("| " + " | ".join(line) + " |")
@@ -48,9 +47,3 @@ def main(words: list[str]) -> int:
                 table.add_row(*row[1:])
         console.print(table)
     return 0
-
-
-def _text(value: object) -> str:
-    if isinstance(value, float):
-        return "-" if math.isnan(value) else f"{value:.4f}"
-    return str(value)

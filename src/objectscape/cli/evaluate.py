@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
 
 from rich.progress import track
@@ -25,7 +24,7 @@ from objectscape.data.loading import EvalLoader
 from objectscape.evaluation.generation import evaluate_generation
 from objectscape.evaluation.protocols import Score, evaluate
 from objectscape.evaluation.report import write_readme
-from objectscape.evaluation.results import write_result
+from objectscape.evaluation.results import number, write_result
 
 
 def main(words: list[str]) -> int:
@@ -94,9 +93,5 @@ def print_scores(title: str, scores: dict[str, Score]) -> None:
     for column in ("metric", "mean", "sd over images", "images"):
         table.add_column(column, justify="left" if column == "metric" else "right")
     for name, score in scores.items():
-        table.add_row(name, f"{score.mean:.4f}", _number(score.sd), str(score.n))
+        table.add_row(name, number(score.mean), number(score.sd), str(score.n))
     console.print(table)
-
-
-def _number(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.4f}"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import platform
 from typing import Any
 
 import torch
 
 from objectscape.checkpoints.run_folder import RunFolder
-from objectscape.evaluation.results import read_results
+from objectscape.evaluation.results import number, read_results
 from objectscape.files import write_text
 
 
@@ -41,8 +40,7 @@ def write_readme(run: RunFolder) -> None:
             "|---|---|---|---|",
         ]
         for metric, score in content["scores"].items():
-            sd = f"{score['sd']:.4f}" if math.isfinite(score["sd"]) else ""
-            lines.append(f"| {metric} | {score['mean']:.4f} | {sd} | {score['n']} |")
+            lines.append(f"| {metric} | {number(score['mean'])} | {number(score['sd'])} | {score['n']} |")
         lines.append("")
     figures = sorted(run.figures.glob("*.png")) + sorted(run.figures.glob("*.gif"))
     for figure in figures:

@@ -37,6 +37,11 @@ def read_results(run: RunFolder) -> dict[str, dict[str, Any]]:
     return {file.stem: json.loads(file.read_text()) for file in sorted((run.path / "evaluation").glob("*.json"))}
 
 
+def number(value: float) -> str:
+    """Four significant digits, or "-" for what is not known."""
+    return "-" if math.isnan(value) else f"{value:.4g}"
+
+
 def compare(runs: Sequence[RunFolder], *, metrics: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """One row per configuration (runs that differ only in the seed), evaluation and metric.
 
