@@ -20,6 +20,7 @@ Karazija et al., ClevrTex, 2021, section 4 (matched mIoU).
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Literal, get_args
 
 import numpy as np
@@ -275,9 +276,9 @@ class _SegmentationMetric(PerImageMetric):
         self.empty = empty
         self.per_frame = per_frame
 
+    @abstractmethod
     def _score(self, table: Tensor) -> Tensor:
         """(B,) scores of (B, N+1, K+1) tables; NaN leaves an image out."""
-        raise NotImplementedError
 
     def update(self, true: Tensor, pred: Tensor) -> None:
         """Take in a batch.

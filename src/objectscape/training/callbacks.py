@@ -178,9 +178,7 @@ class Pictures(Callback):
             self.draw(trainer, pl_module)
 
     def draw(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        from PIL import Image
-
-        from objectscape.viz import decomposition_array
+        from objectscape.viz import decomposition_array, save_image
 
         step = trainer.global_step
         file = self.folder / f"step_{step:08d}.png"
@@ -193,8 +191,7 @@ class Pictures(Callback):
                 torch.manual_seed(0)
                 output = model(self.scene.to(pl_module.device))
             picture = decomposition_array(self.scene, output.to("cpu"), count=len(self.scene))
-            with replacing(file) as temporary:
-                Image.fromarray(picture).save(temporary, format="png")
+            save_image(picture, file)
             for logger in trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):
                     logger.experiment.add_image("decomposition", picture, step, dataformats="HWC")

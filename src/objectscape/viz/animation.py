@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from objectscape.files import replacing
 from objectscape.scene import Decomposition, Scene
-from objectscape.viz.files import check_suffix, replacing
+from objectscape.viz.files import check_suffix
 from objectscape.viz.tiles import decomposition_array
 
 MAX_GIF_FPS = 50.0  # a GIF counts time in hundredths of a second, and viewers slow down what is faster than 1/50 s

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,28 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from objectscape.files import replacing
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL.Image import Image
 
 FIGURE_FORMATS = (".png", ".pdf", ".svg")
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path in the same folder, with the same suffix, to write to; it takes the place of `path` on success."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(suffix=path.suffix, prefix=f".{path.stem}-", dir=path.parent)
-    os.close(handle)
-    draft = Path(name)
-    try:
-        yield draft
-        umask = os.umask(0)
-        os.umask(umask)
-        draft.chmod(0o666 & ~umask)  # mkstemp makes files that only the owner can read
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def check_suffix(path: Path, allowed: tuple[str, ...]) -> str:
