@@ -6,6 +6,7 @@ import argparse
 import math
 import os
 import time
+from pathlib import Path
 
 import torch
 
@@ -64,11 +65,23 @@ def main(words: list[str]) -> int:
 
 
 def choose_threads() -> int:
-    """Two, or one where the cores are busy: a thread that waits for one without a core is slower than one alone."""
+    """Two, or one where a core is busy: a thread that waits for one without a core is slower than one alone."""
     if "OMP_NUM_THREADS" in os.environ:
         return torch.get_num_threads()
-    cores, load = os.cpu_count() or 1, os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    return 2 if cores >= 2 and load + 2 <= cores + 0.5 else 1
+    return max(1, min(2, (os.cpu_count() or 1) - busy_cores()))
+
+
+def busy_cores() -> int:
+    """How many other processes want a core now: the median of a few looks (0 where Linux does not tell)."""
+    looks = []
+    for _ in range(7):
+        time.sleep(0.05)
+        try:
+            running = Path("/proc/loadavg").read_text().split()[3].partition("/")[0]
+        except OSError:
+            return 0
+        looks.append(int(running) - 1)  # this process is one of them
+    return sorted(looks)[len(looks) // 2]
 
 
 def measure_baseline(run: RunFolder) -> float:
