@@ -101,13 +101,15 @@ class StepLog(Callback):
 class ProgressDisplay(Callback):
     """A bar with loss, images/s and time left on a terminal; elsewhere a line now and then."""
 
+    SECONDS_BETWEEN_LINES = 60.0
+
     def __init__(self, step_log: StepLog, *, console: Console | None = None) -> None:
         self.step_log = step_log
         self.console = console or Console(stderr=True)
         self.progress: Progress | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._line_step = trainer.global_step
+        self._line_step, self._line_time = trainer.global_step, time.monotonic()
         if not trainer.is_global_zero or not self.console.is_terminal:
             return
         self.progress = Progress(
@@ -130,9 +132,12 @@ class ProgressDisplay(Callback):
         elif (
             trainer.is_global_zero
             and self.step_log.latest
-            and trainer.global_step >= self._line_step + max(1, trainer.max_steps // 10)
+            and (
+                trainer.global_step >= self._line_step + max(1, trainer.max_steps // 10)
+                or time.monotonic() > self._line_time + self.SECONDS_BETWEEN_LINES
+            )
         ):
-            self._line_step = trainer.global_step
+            self._line_step, self._line_time = trainer.global_step, time.monotonic()
             self.console.print(
                 f"step {trainer.global_step}/{trainer.max_steps}  {self._text(trainer)}", highlight=False
             )
@@ -140,7 +145,7 @@ class ProgressDisplay(Callback):
     def _text(self, trainer: pl.Trainer) -> str:
         values = {**self.step_log.latest, **{k: float(v) for k, v in trainer.callback_metrics.items()}}
         shown = (
-            ("loss", "train/loss", ".1f"),
+            ("loss", "train/loss", ".4g"),
             ("images/s", "train/images_per_second", ".0f"),
             ("ARI-FG", "val/ari_fg", ".3f"),
         )
