@@ -422,7 +422,7 @@ def test_wrong_options_are_named(changes: dict[str, Any], message: str) -> None:
 
 def test_wrong_inputs_are_named() -> None:
     model = tiny()
-    with pytest.raises(ValueError, match=r"\(2, 3, 20, 20\).*\(12, 12\)"):
+    with pytest.raises(ValueError, match=r"\(B, 3, 12, 12\) but got \(2, 3, 20, 20\)"):
         model(images(2, 20))
     with pytest.raises(ValueError, match=r"\(2, 4, 8\).*\(2, 3, 8\)"):
         model(images(), noise=torch.zeros(2, 4, 8))

@@ -281,7 +281,7 @@ def test_wrong_options_are_named(changes: dict[str, Any], message: str) -> None:
 
 def test_wrong_inputs_are_named() -> None:
     model = tiny()
-    with pytest.raises(ValueError, match=r"\(2, 3, 20, 20\).*\(16, 16\)"):
+    with pytest.raises(ValueError, match=r"\(B, 3, 16, 16\) but got \(2, 3, 20, 20\)"):
         model(Scene(image=torch.zeros(2, 3, 20, 20)))
     with pytest.raises(ValueError, match=r"noise has shape \(2, 3, 16\).*\(2, 4, 16\)"):
         model(squares(2), noise=torch.zeros(2, 3, 16))

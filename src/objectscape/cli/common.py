@@ -71,11 +71,12 @@ def data_config(run: RunFolder | None, words: list[str]) -> DictConfig:
 def trained_size(folder: Path) -> tuple[int, int] | None:
     """(H, W) of the images a model was trained on, if it is known."""
     from objectscape.checkpoints.native import read_config
+    from objectscape.scene import Spec
 
     for place in (folder / "model", folder):
         if (place / "config.json").is_file():
             data = read_config(place).get("data")
-            return tuple(data["image_size"]) if data else None
+            return Spec.from_dict(data).image_size if data else None
     return None
 
 

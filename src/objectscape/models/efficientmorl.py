@@ -36,7 +36,7 @@ from objectscape.nn.distributions import drawing_means, fixed_noise, gaussian_kl
 from objectscape.nn.likelihoods import gaussian_log_likelihood, mixture_log_likelihood
 from objectscape.nn.slot_decoders import make_slot_decoder
 from objectscape.nn.slot_encoder import SlotEncoder
-from objectscape.nn.validation import check_at_least, check_choice, check_noise, check_positive
+from objectscape.nn.validation import check_at_least, check_choice, check_images, check_noise, check_positive
 from objectscape.scene import Decomposition, Losses, Scene
 
 TOKEN_SIZE = 64
@@ -329,11 +329,7 @@ class EfficientMORL(Model):
             RuntimeError: under `torch.inference_mode`, which forbids the gradients that refinement needs.
         """
         image = scene.pixels
-        if image.ndim != 4 or image.shape[-2:] != self.image_size:
-            raise ValueError(
-                f"scene.image has shape {tuple(image.shape)}; this model takes (B, 3, H, W) with "
-                f"image_size={self.image_size}. Resize the images, or build the model with their size."
-            )
+        check_images(image, self.image_size)
         if self.refinement_steps and not torch.compiler.is_compiling() and torch.is_inference_mode_enabled():
             raise RuntimeError(
                 "refinement follows gradients, which torch.inference_mode forbids; use torch.no_grad instead "

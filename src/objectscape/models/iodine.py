@@ -33,7 +33,7 @@ from torch.nn import functional as F
 from objectscape.contract import Model
 from objectscape.nn.distributions import drawing_means, fixed_noise, gaussian_kl, sample_gaussian
 from objectscape.nn.likelihoods import gaussian_log_likelihood
-from objectscape.nn.validation import check_at_least, check_choice, check_noise, check_positive
+from objectscape.nn.validation import check_at_least, check_choice, check_images, check_noise, check_positive
 from objectscape.scene import Decomposition, Losses, Scene
 
 COORDINATES = {"linear": 2, "cosine": 8}
@@ -424,11 +424,7 @@ class IODINE(Model):
             RuntimeError: under `torch.inference_mode`, which forbids the gradients that refinement needs.
         """
         image = scene.pixels
-        if image.ndim != 4 or image.shape[-2:] != self.image_size:
-            raise ValueError(
-                f"scene.image has shape {tuple(image.shape)}; this model takes (B, 3, H, W) with "
-                f"image_size={self.image_size}. Resize the images, or build the model with their size."
-            )
+        check_images(image, self.image_size)
         if not torch.compiler.is_compiling() and torch.is_inference_mode_enabled():
             raise RuntimeError(
                 "refinement follows gradients, which torch.inference_mode forbids; use torch.no_grad instead "

@@ -30,7 +30,7 @@ from objectscape.contract import Model
 from objectscape.nn.slot_attention import SlotAttention
 from objectscape.nn.slot_decoders import make_slot_decoder
 from objectscape.nn.slot_encoder import SlotEncoder
-from objectscape.nn.validation import check_at_least, check_choice, check_positive
+from objectscape.nn.validation import check_at_least, check_choice, check_images, check_positive
 from objectscape.scene import Decomposition, Losses, Scene
 
 
@@ -145,11 +145,7 @@ class SlotAttentionModel(Model):
     def forward(self, scene: Scene, *, noise: Tensor | None = None) -> SlotAttentionOutput:
         """Decompose a batch of images; `noise` (B, K, D) replaces the draw of the initial slots."""
         image = scene.pixels
-        if image.ndim != 4 or image.shape[-2:] != self.image_size:
-            raise ValueError(
-                f"scene.image has shape {tuple(image.shape)}; this model takes (B, 3, H, W) with "
-                f"image_size={self.image_size}. Resize the images, or build the model with their size."
-            )
+        check_images(image, self.image_size)
         tokens = self.encoder(2 * image - 1)  # (B, H*W, C)
         last = self.attention(tokens, noise)
         rgb, logits = self.decoder(last.slots)  # (B, K, 3, H, W), (B, K, 1, H, W)

@@ -32,11 +32,12 @@ def check_choice(name: str, value: object, allowed: Sequence[object]) -> None:
     raise ValueError(f"{name}={value!r}; choose one of {', '.join(map(repr, allowed))}{hint}")
 
 
-def check_images(images: Tensor, image_size: int) -> None:
-    """Raise ValueError unless `images` is a batch of still pictures (B, 3, image_size, image_size)."""
-    if images.ndim != 4 or images.shape[1:] != (3, image_size, image_size):
+def check_images(images: Tensor, image_size: int | tuple[int, int]) -> None:
+    """Raise ValueError unless `images` is a batch of still pictures (B, 3, H, W) of the model's `image_size`."""
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if images.ndim != 4 or images.shape[1:] != (3, height, width):
         raise ValueError(
-            f"the model was built for images (B, 3, {image_size}, {image_size}) but got {tuple(images.shape)}; "
+            f"the model was built for images (B, 3, {height}, {width}) but got {tuple(images.shape)}; "
             "resize the data or build the model with that image_size (clips: fold the time axis into the batch)"
         )
 
