@@ -45,7 +45,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the model's random draws")
     parser.add_argument("--device", default=default_device())
     parser.add_argument("--samples", type=int, help="scenes to imagine for the Frechet distance (default: --images)")
-    parser.add_argument("--inception", type=Path, help="FID: the file pt_inception-2015-12-05-6726825d.pth")
+    parser.add_argument("--inception", type=Path, help="weights for the FID: objectscape data fetch inception")
     parser.add_argument("--tag", help="name of the result file, if not the data set's name")
     options = parser.parse_intermixed_args(words)
     runs = [RunFolder.open(Path(word)) for word in options.words if "=" not in word]

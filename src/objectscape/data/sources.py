@@ -1,4 +1,4 @@
-"""Where published data sets come from, and fetching them on request. Nothing is downloaded unless `fetch` is called.
+"""Where published data sets and weights come from, and fetching them on request. Nothing is downloaded unless `fetch` is called.
 
 Sizes and hashes are given where the publishers state them; None means that nobody does. Google's storage states an MD5
 with each answer, which `fetch` checks.
@@ -20,6 +20,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from objectscape.names import unknown
+from objectscape.nn.inception import WEIGHTS_FILE, WEIGHTS_SHA256, WEIGHTS_URL
 
 GOOGLE = "https://storage.googleapis.com"
 PIECE = 2**20
@@ -40,7 +41,7 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Source:
-    """A published data set."""
+    """A published data set, or published weights."""
 
     title: str
     page: str
@@ -158,6 +159,14 @@ SOURCES: dict[str, Source] = {
         size="about 130 GB",
         files=(RemoteFile("http://3dvision.princeton.edu/projects/2016/apc/downloads/training.zip", "training.zip"),),
         how="Unpack it: unzip training.zip",
+    ),
+    "inception": Source(
+        title="Inception-v3 (TensorFlow, 2015-12-05), the network of the FID",
+        page="https://github.com/mseitzer/pytorch-fid",
+        licence="Apache-2.0",
+        size="91 MiB",
+        files=(RemoteFile(WEIGHTS_URL, WEIGHTS_FILE, sha256=WEIGHTS_SHA256),),
+        how=f"objectscape evaluate RUN --inception FOLDER/{WEIGHTS_FILE}",
     ),
 }
 

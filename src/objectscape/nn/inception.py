@@ -247,7 +247,8 @@ def load_inception(path: str | Path, *, sha256: str | None = WEIGHTS_SHA256) -> 
     if not path.is_file():
         raise FileNotFoundError(
             f"no Inception weights at {path}. The FID needs the public file {WEIGHTS_FILE} (91 MiB); fetch it with\n"
-            f"  curl -L -o {WEIGHTS_FILE} {WEIGHTS_URL}\nand give its path. Without it, use the distance on "
+            "  objectscape data fetch inception --to FOLDER\n"
+            f"or from {WEIGHTS_URL}, and give its path. Without it, use the distance on "
             "small features, which is not an FID (objectscape.metrics.generation.small_features)."
         )
     if sha256 is not None:
