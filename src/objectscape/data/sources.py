@@ -1,4 +1,4 @@
-"""Where published data sets and weights come from, and fetching them on request. Nothing is downloaded unless `fetch` is called.
+"""Where published data sets and weights come from, and fetching them; nothing is downloaded unless `fetch` is called.
 
 Sizes and hashes are given where the publishers state them; None means that nobody does. Google's storage states an MD5
 with each answer, which `fetch` checks.
