@@ -160,6 +160,11 @@ class Decomposition(_TensorFields):
         """(B, [T,] H, W) int64: the slot that owns each pixel (ties: the lowest slot)."""
         return self.masks.max(-4).indices.squeeze(-3)  # on the CPU much faster than argmax, with the same rule for ties
 
+    @property
+    def other_masks(self) -> dict[str, Tensor]:
+        """{kind: (B, [T,] K, 1, H, W)} further masks over the same pixels, e.g. "attention"; scored like `masks`."""
+        return {}
+
 
 @dataclass(kw_only=True)
 class Losses:

@@ -20,6 +20,7 @@ from objectscape.metrics import (
     SegmentationCovering,
 )
 from objectscape.metrics.bound import BoundMetric, bound_values
+from objectscape.metrics.refinement import MeanOverImages, refinement_values
 from objectscape.scene import Decomposition, Scene
 
 
@@ -61,19 +62,21 @@ class Evaluator:
 
     Args:
         model: any model of the contract.
-        per_slot: also every slot's own KL.
+        detailed: also the segmentation by the model's further kinds of masks (`Decomposition.other_masks`; the name
+            of the kind follows that of the metric, as in `ari_fg_attention`), every slot's own KL, and what each step
+            of an iterative model gains (`objectscape.metrics.refinement`).
     """
 
-    def __init__(self, model: nn.Module, *, per_slot: bool = False) -> None:
-        self.model, self.per_slot = model, per_slot
+    def __init__(self, model: nn.Module, *, detailed: bool = False) -> None:
+        self.model, self.detailed = model, detailed
         self._reconstruction = reconstruction_metrics()
         self._bounds: dict[str, BoundMetric] = {}
-        self._segmentation = segmentation_metrics() if isinstance(model, Decomposes) else {}
-        self._labelled = False
+        self._segmentation: dict[str, dict[str, PerImageMetric]] = {}  # by the kind of masks; "" the model's own
+        self._refinement: dict[str, MeanOverImages] = {}
 
     def to(self, device: torch.device | str) -> Self:
         self.device = torch.device(device)
-        for metric in (*self._reconstruction.values(), *self._segmentation.values()):
+        for metric in self._reconstruction.values():
             metric.to(device)
         return self
 
@@ -85,17 +88,26 @@ class Evaluator:
         output: Decomposition = self.model(scene)
         for metric in self._reconstruction.values():
             metric.update(scene.image, output.recon.float())
-        for name in bound_values(output, per_slot=self.per_slot):
+        for name in bound_values(output, per_slot=self.detailed):
             self._bounds.setdefault(name, BoundMetric(name).to(self.device)).update(output)
-        if batch.segments is not None and self._segmentation:
-            self._labelled = True
-            for metric in self._segmentation.values():
-                metric.update(batch.segments, output.masks)
+        if batch.segments is not None and isinstance(self.model, Decomposes):
+            kinds = {"": output.masks, **(output.other_masks if self.detailed else {})}
+            for kind, masks in kinds.items():
+                if kind not in self._segmentation:
+                    self._segmentation[kind] = {n: m.to(self.device) for n, m in segmentation_metrics().items()}
+                for metric in self._segmentation[kind].values():
+                    metric.update(batch.segments, masks)
+        if self.detailed:
+            for name, values in refinement_values(scene.image, output, batch.segments).items():
+                self._refinement.setdefault(name, MeanOverImages(name).to(self.device)).update(values)
         return output
 
     def compute(self) -> dict[str, Score]:
         """Every metric so far (over all processes of a distributed run)."""
-        metrics = {**(self._segmentation if self._labelled else {}), **self._reconstruction, **self._bounds}
+        metrics: dict[str, PerImageMetric] = {}
+        for kind, group in self._segmentation.items():
+            metrics |= {f"{name}_{kind}" if kind else name: metric for name, metric in group.items()}
+        metrics |= {**self._reconstruction, **self._bounds, **self._refinement}
         results = {}
         for name, metric in metrics.items():
             mean, spread = float(metric.compute()), metric.spread()
@@ -108,7 +120,7 @@ def evaluate(
 ) -> dict[str, Score]:
     """Every metric of `model` on `batches`."""
     torch.manual_seed(seed)
-    evaluator = Evaluator(model.to(device).eval(), per_slot=True).to(device)
+    evaluator = Evaluator(model.to(device).eval(), detailed=True).to(device)
     for batch in batches:
         evaluator.update(batch)
     return evaluator.compute()

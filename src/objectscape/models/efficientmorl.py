@@ -86,6 +86,11 @@ class EfficientMORLOutput(Decomposition):
     prior_std: Tensor
     """(B, L, K, D)"""
 
+    @property
+    def other_masks(self) -> dict[str, Tensor]:
+        """The attention of the last layer."""
+        return {"attention": self.layer_attention[:, -1, :, None]} if self.layer_attention.shape[1] else {}
+
 
 torch.utils._pytree.register_dataclass(EfficientMORLOutput)
 

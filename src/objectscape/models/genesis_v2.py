@@ -71,6 +71,11 @@ class GenesisV2Decomposition(Decomposition):
     kl_mask: Tensor
     """(B,) KL(attention masks || masks) in nats, summed over pixels; 0 without `mask_kl`."""
 
+    @property
+    def other_masks(self) -> dict[str, Tensor]:
+        """Those of IC-SBP."""
+        return {"attention": self.attention_masks}
+
 
 torch.utils._pytree.register_dataclass(GenesisV2Decomposition)
 

@@ -60,6 +60,11 @@ class MONetDecomposition(Decomposition):
     kl_mask: Tensor
     """(B,) KL(masks || decoded masks) in nats, summed over pixels."""
 
+    @property
+    def other_masks(self) -> dict[str, Tensor]:
+        """Those that the component VAE decodes."""
+        return {"decoded": self.log_decoded_masks.exp()}
+
 
 torch.utils._pytree.register_dataclass(MONetDecomposition)
 

@@ -41,6 +41,11 @@ class SlotAttentionOutput(Decomposition):
     attention: Tensor
     """(B, K, H, W) attention of the last iteration; sums to 1 over K. Coarser than `masks`, and often less clean."""
 
+    @property
+    def other_masks(self) -> dict[str, Tensor]:
+        """The attention."""
+        return {"attention": self.attention.unsqueeze(2)}
+
 
 torch.utils._pytree.register_dataclass(SlotAttentionOutput)
 

@@ -1,0 +1,140 @@
+"""What an evaluation reports beyond the plain metrics: further kinds of masks, and the gain of each refinement."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from objectscape.cli import main
+from objectscape.evaluation.protocols import Evaluator, evaluate
+from objectscape.metrics.reconstruction import mse
+from objectscape.metrics.refinement import MeanOverImages, refinement_values
+from objectscape.metrics.segmentation import adjusted_rand_index, contingency
+from objectscape.scene import Decomposition, Scene
+
+SEGMENTS = torch.tensor([[0, 0, 1, 1], [0, 0, 2, 2]]).expand(3, 2, 4)  # (B, H, W)
+
+
+@dataclass(kw_only=True)
+class Steps(Decomposition):
+    step_masks: Tensor
+    step_recon: Tensor
+    step_nll: Tensor
+
+    @property
+    def other_masks(self) -> dict[str, Tensor]:
+        return {"attention": self.step_masks[:, 0]}
+
+
+class Iterates(nn.Module):
+    """Finds nothing at first, and the truth at last; its error halves twice."""
+
+    slots = 3
+
+    def forward(self, scene: Scene) -> Steps:
+        assert scene.segments is not None
+        right = nn.functional.one_hot(scene.segments, self.slots).permute(0, 3, 1, 2)[:, :, None].float()
+        wrong = torch.zeros_like(right)
+        wrong[:, 0] = 1
+        masks = torch.stack([wrong, wrong, right], 1)  # (B, S, K, 1, H, W)
+        recon = torch.stack([scene.image + error for error in (0.4, 0.2, 0.1)], 1)
+        return Steps(
+            recon=recon[:, -1],
+            masks=right,
+            components=right.expand(-1, -1, 3, -1, -1),
+            slots=right.flatten(2),
+            step_masks=masks,
+            step_recon=recon,
+            step_nll=torch.tensor([9.0, 5.0, 3.0]).expand(len(scene), 3),
+        )
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene(image=torch.rand(3, 3, 2, 4), segments=SEGMENTS)
+
+
+def test_every_step_is_scored_as_if_it_were_the_only_one(scene: Scene) -> None:
+    torch.manual_seed(0)
+    output = Iterates()(scene)
+    output.step_masks = torch.rand(3, 3, 3, 1, 2, 4).softmax(2)
+    values = refinement_values(scene.image, output, scene.segments)
+    for s in range(3):
+        table = contingency(SEGMENTS, output.step_masks[:, s])
+        torch.testing.assert_close(values[f"ari_fg_step_{s}"], adjusted_rand_index(table))
+        torch.testing.assert_close(values[f"mse_step_{s}"], mse(scene.image, output.step_recon[:, s]))
+
+
+def test_a_gain_is_positive_where_the_last_step_is_better(scene: Scene) -> None:
+    values = refinement_values(scene.image, Iterates()(scene), scene.segments)
+    assert values["ari_fg_gain"].tolist() == [1, 1, 1]
+    assert values["mse_gain"].tolist() == pytest.approx([0.16 - 0.01] * 3, rel=1e-4)
+    assert values["nll_gain"].tolist() == [6, 6, 6]
+    assert {key for key in values if key.startswith("nll")} == {"nll_step_0", "nll_step_1", "nll_step_2", "nll_gain"}
+
+
+def test_without_labels_or_steps_there_is_less_to_say(scene: Scene) -> None:
+    output = Iterates()(scene)
+    assert not any(key.startswith("ari") for key in refinement_values(scene.image, output))
+    output.step_recon = output.step_recon[:, :1]
+    assert refinement_values(scene.image, output) == {}
+    plain = Decomposition(**{name: getattr(output, name) for name in ("recon", "masks", "components", "slots")})
+    assert refinement_values(scene.image, plain) == {}
+
+
+def test_images_without_objects_do_not_count() -> None:
+    empty = SEGMENTS.clone()
+    empty[1] = 0
+    scene = Scene(image=torch.rand(3, 3, 2, 4), segments=empty)
+    scores = evaluate(Iterates(), [scene])
+    assert scores["ari_fg_gain"] == (1, 0, 2)
+    assert scores["mse_gain"].n == 3
+    assert MeanOverImages("nothing").compute().isnan()
+
+
+def test_further_masks_are_scored_under_their_name(scene: Scene) -> None:
+    scores = evaluate(Iterates(), [scene, scene])
+    assert scores["ari_fg"].mean == scores["miou"].mean == 1
+    assert scores["ari_fg_attention"].mean == 0
+    assert scores["miou_attention"].mean == pytest.approx(0.5 / 3)
+    assert scores["ari_fg_attention"].n == 6
+
+
+def test_training_pays_for_none_of_it(scene: Scene) -> None:
+    evaluator = Evaluator(Iterates()).to("cpu")
+    evaluator.update(scene)
+    assert not any("step" in key or "gain" in key or "attention" in key for key in evaluator.compute())
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["model=efficientmorl", "model.slot_size=8", "model.decoder=small", "model.refinement_steps=2"],
+         {"ari_fg_step_2", "mse_gain", "nll_gain", "ari_fg_attention"}),
+        (["model=iodine", "model.slot_size=4", "model.iterations=1", "model.decoder_channels=[4]",
+          "model.refinement_channels=[4]", "model.refinement_mlp=[8]", "model.lstm=[]"],
+         {"ari_fg_step_1", "mse_gain", "nll_gain"}),
+        (["model=monet"], {"ari_fg_decoded", "msc_fg_decoded"}),
+        (["model=genesis_v2", "model.width=8"], {"ari_fg_attention"}),
+        (["model=slot_attention", "model.decoder=broadcast", "model.encoder_channels=8"], {"ari_fg_attention"}),
+    ],
+)  # fmt: skip
+def test_evaluate_reports_what_the_model_has(tmp_path: Path, words: list[str], expected: set[str]) -> None:
+    folder = tmp_path / "run"
+    words = [*words, "model.image_size=32", "model.slots=3", "data=colored_shapes", "data.count=8", "batch_size=2",
+             "trainer.max_steps=1", "every.validate=0", "every.picture=0", "trainer.accelerator=cpu"]  # fmt: skip
+    assert main(["train", *words, f"run_dir={folder}"]) == 0
+    assert main(["evaluate", str(folder), "--images", "4", "--device", "cpu"]) == 0
+    scores = json.loads((folder / "evaluation" / "colored_shapes-test.json").read_text())["scores"]
+    assert expected <= scores.keys()
+    assert all(f"{metric}" in (folder / "README.md").read_text() for metric in expected)
+    if "ari_fg_step_0" in scores:
+        last = max(key for key in scores if key.startswith("ari_fg_step_"))
+        assert scores[last]["mean"] == pytest.approx(scores["ari_fg"]["mean"], abs=1e-6)
+        gain = scores["nll_step_0"]["mean"] - scores["nll"]["mean"]
+        assert scores["nll_gain"]["mean"] == pytest.approx(gain, rel=1e-3, abs=1e-2)
