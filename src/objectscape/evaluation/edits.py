@@ -54,7 +54,7 @@ def interpolate(model: nn.Module, scene_a: Scene, scene_b: Scene, steps: int = 8
         a, present_a = _infer(model, scene_a)
         b, present_b = _infer(model, scene_b)
         _check_alike(a, b)
-        decode = _decoder(model)
+        decode = decoder_of(model)
         if not _order_matters(decode, (a, present_a)):
             partners = _pair(a, b)  # (B, K)
             b = b.gather(1, partners.unsqueeze(-1).expand_as(b))
@@ -89,7 +89,7 @@ def swap_objects(
         a, present_a = _infer(model, scene_a)
         b, present_b = _infer(model, scene_b)
         _check_alike(a, b)
-        decode = _decoder(model)
+        decode = decoder_of(model)
         count = a.shape[1]
         at_a, at_b = (torch.as_tensor(slot, device=a.device).expand(len(a)) for slot in (slot_a, slot_b))  # (B,)
         for name, slot in (("slot_a", at_a), ("slot_b", at_b)):
@@ -126,7 +126,7 @@ def _infer(model: nn.Module, scene: Scene) -> Latents:
     return slots, present
 
 
-def _decoder(model: nn.Module) -> Callable[[Tensor, Tensor], Decomposition]:
+def decoder_of(model: nn.Module) -> Callable[[Tensor, Tensor], Decomposition]:
     """`model.decode` as a function of slots and present; models without `present` in their `decode` ignore it."""
     method = getattr(model, "decode", None)
     parameters = {} if method is None else dict(inspect.signature(method).parameters)
