@@ -153,16 +153,21 @@ class SlotAttentionModel(Model):
         check_images(image, self.image_size)
         tokens = self.encoder(2 * image - 1)  # (B, H*W, C)
         last = self.attention(tokens, noise)
-        rgb, logits = self.decoder(last.slots)  # (B, K, 3, H, W), (B, K, 1, H, W)
-        components = rgb.sigmoid() if self.output == "sigmoid" else (rgb + 1) / 2
-        masks = logits.softmax(1)
+        drawn = self.decode(last.slots)
         return SlotAttentionOutput(
-            recon=(masks * components).sum(1),
-            masks=masks,
-            components=components,
+            recon=drawn.recon,
+            masks=drawn.masks,
+            components=drawn.components,
             slots=last.slots,
             attention=last.attention.unflatten(-1, self.image_size),
         )
+
+    def decode(self, slots: Tensor) -> Decomposition:
+        """Draw slots (B, K, D): those of a scene, of several mixed, or with a dimension moved."""
+        rgb, logits = self.decoder(slots)  # (B, K, 3, H, W), (B, K, 1, H, W)
+        components = rgb.sigmoid() if self.output == "sigmoid" else (rgb + 1) / 2
+        masks = logits.softmax(1)
+        return Decomposition(recon=(masks * components).sum(1), masks=masks, components=components, slots=slots)
 
     def loss(self, scene: Scene, output: Decomposition, step: int) -> Losses:
         """Squared error of the blended picture; see `output` and `reduction` for its scale."""
