@@ -98,6 +98,14 @@ SOURCES: dict[str, Source] = {
         files=(),
         how="Fetch the zip from https://doi.org/10.5281/zenodo.4895643 and unpack it.",
     ),
+    "clevrtex": Source(
+        title="ClevrTex and its variants",
+        page="https://www.robots.ox.ac.uk/~vgg/research/clevrtex",
+        licence="see its page",
+        size="not published; 320x240 images with labels and properties",
+        files=(),
+        how="Fetch the archives from the page and unpack them in one folder, which then holds clevrtex_full, ...",
+    ),
     "dsprites": Source(
         title="dSprites",
         page="https://github.com/google-deepmind/dsprites-dataset",
