@@ -1,15 +1,18 @@
-"""Cameras: where they stand, the rays through their pixels, and where points of the world come to lie in the picture."""
+"""Cameras: where they stand, the rays through their pixels, and where points come to lie in the picture."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from objectscape.scene import _TensorFields
+
+Filled: TypeAlias = Any
+"""A field that is a tensor, and that may be given as a number or anything else that broadcasts to its shape."""
 
 NEAR = 1e-3
 """Nothing nearer than this along the optical axis is seen."""
@@ -26,11 +29,11 @@ class Camera(_TensorFields):
     """(B, 3) or (B, V, 3)"""
     target: Tensor
     """(B, 3) or (B, V, 3) the point in the middle of the picture."""
-    up: Tensor | None = None
+    up: Filled = (0.0, 0.0, 1.0)
     """(B, 3) or (B, V, 3) which way is up in the picture; default: the z axis. Not the direction of sight."""
-    field_of_view: Tensor | float = 0.8
+    field_of_view: Filled = 0.8
     """(B,) or (B, V) vertical opening angle, radians."""
-    shift: Tensor | float = 0.0
+    shift: Filled = 0.0
     """(B, 2) or (B, V, 2) moves the frame right and down, in half picture heights: a crop of a larger picture."""
 
     def __post_init__(self) -> None:
@@ -40,7 +43,7 @@ class Camera(_TensorFields):
             return torch.as_tensor(value, dtype=torch.float32, device=position.device).expand(*lead, *shape)
 
         self.position, self.target = full(position, 3), full(self.target, 3)
-        self.up = full([0.0, 0.0, 1.0] if self.up is None else self.up, 3)
+        self.up = full(self.up, 3)
         self.field_of_view, self.shift = full(self.field_of_view), full(self.shift, 2)
 
     @classmethod
@@ -70,10 +73,10 @@ class Camera(_TensorFields):
         return cls(position=middle + offset, target=middle, field_of_view=field_of_view)
 
     def cropped(self, *, size: tuple[int, int], window: tuple[int, int, int, int]) -> Camera:
-        """The camera whose picture is the part `window` (top, left, bottom, right; pixels) of this one's at `size` (H, W)."""
+        """The camera that sees the part `window` (top, left, bottom, right; pixels) of this one's picture of `size`."""
         (height, _), (top, left, bottom, right) = size, window
         part = (bottom - top) / height
-        tangent = (self.field_of_view / 2).tan() * part  # type: ignore[operator]
+        tangent = (self.field_of_view / 2).tan() * part
         moved = torch.tensor([(left + right - size[1]) / height, (top + bottom - height) / height])
         shift = (self.shift + moved.to(self.position.device)) / part
         return Camera(
@@ -94,9 +97,9 @@ class Camera(_TensorFields):
         depth: the distance from the camera measured along its optical axis.
         """
         right, down, forward = self.axes
-        tangent = (self.field_of_view / 2).tan()[..., None]  # type: ignore[operator]
+        tangent = (self.field_of_view / 2).tan()[..., None]
         right, down = right * tangent, down * tangent
-        return right, down, forward + self.shift[..., :1] * right + self.shift[..., 1:] * down  # type: ignore[index]
+        return right, down, forward + self.shift[..., :1] * right + self.shift[..., 1:] * down
 
     def project(self, points: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Where points come to lie in a picture of `size` (H, W).
@@ -110,7 +113,7 @@ class Camera(_TensorFields):
         ray = points - self.position[..., None, :]
         right, down, forward = (torch.einsum("...kc,...c->...k", ray, axis) for axis in self.axes)
         depth = torch.where(forward.abs() < NEAR, NEAR, forward)
-        tangent = (self.field_of_view / 2).tan()[..., None] * depth  # type: ignore[operator]
+        tangent = (self.field_of_view / 2).tan()[..., None] * depth
         middle = torch.tensor([size[1], size[0]], device=points.device) / 2
-        place = torch.stack([right / tangent, down / tangent], -1) - self.shift[..., None, :]  # type: ignore[index]
+        place = torch.stack([right / tangent, down / tangent], -1) - self.shift[..., None, :]
         return middle + place * (size[0] / 2), forward

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Literal, TypeVar
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from objectscape.data.boxes import boxes_from_segments
 from objectscape.data.synthetic.scene3d import trace
-from objectscape.data.synthetic.scene3d.materials import Shading, Surfaces, shade
+from objectscape.data.synthetic.scene3d.materials import Shading, Surfaces, even_pattern, shade
 from objectscape.data.synthetic.scene3d.trace import Bodies
 from objectscape.data.synthetic.scene3d.world import World
 from objectscape.scene import _TensorFields
@@ -25,7 +25,7 @@ class Visibility(_TensorFields):
     """What of each object is seen. With views, every field has the axes (B, V, ...)."""
 
     segments: Tensor
-    """(B, H, W) int64: 0 background, n + 1 where object n owns most samples of the pixel (a tie: its first sample's)."""
+    """(B, H, W) int64: 0 background, n + 1 where object n owns most samples of the pixel; ties: the first sample."""
     pixels: Tensor
     """(B, N) float32 area that each object covers in the picture, in pixels; fractions of pixels count."""
     visibility: Tensor
@@ -84,7 +84,7 @@ def render(
 
 
 def visible(world: World, size: tuple[int, int], *, antialias: int = 1, chunk: int | None = None) -> Visibility:
-    """What of each object is seen, without its picture: quick, for rules that reject scenes. Arguments as `render`'s."""
+    """What of each object is seen, without a picture: quick, for rules that reject scenes. Arguments as `render`'s."""
     _check(world, size, antialias)
     return _run(Visibility, world, size, antialias, chunk, None)
 
@@ -112,11 +112,11 @@ def _run(
             }
             | {
                 "camera": world.camera.map(lambda t: t.flatten(0, 1)),
-                "ambient": world.ambient.repeat_interleave(views, 0),  # type: ignore[union-attr]
+                "ambient": world.ambient.repeat_interleave(views, 0),
             }
         )
     world.check()
-    rays = chunk or (16384 if world.ambient.device.type == "cpu" else 1 << 22)  # type: ignore[union-attr]
+    rays = chunk or (16384 if world.ambient.device.type == "cpu" else 1 << 22)
     scenes = max(1, rays // (size[0] * size[1] * antialias**2))
     parts = [
         _part(kind, world[i : i + scenes], size, antialias, rays, options) for i in range(0, max(len(world), 1), scenes)
@@ -165,7 +165,10 @@ def _part(
         segments, agree = _majority(labels)
         part = {"segments": segments}
         if options is not None and surfaces is not None:
-            color, normal = shade(world, bodies, surfaces, start, way, depth, surface, len(x), options, band.start * a)
+            number = torch.arange(len(rows), device=device)[band.start * a : band.stop * a]
+            pattern = even_pattern(torch.arange(len(x), device=device), number, options.seed)
+            scattered = replace(options, pattern=pattern)
+            color, normal = shade(world, bodies, surfaces, start, way, depth, surface, scattered)
             share = agree / agree.sum(1, keepdim=True)  # B, S, H, W
             part["image"] = _encode(_samples(color.transpose(0, 1).reshape(batch * 3, *grid[1:]), a).mean(1)).view(
                 batch, 3, -1, width

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 SHAPES = ("sphere", "box", "cylinder", "cone", "capsule", "prism", "pyramid", "octahedron", "icosahedron")
-"""sphere (an ellipsoid, if the half sizes differ); cylinder, cone and capsule along z, the tip of the cone at +z; prism:
-a triangle in x y, tip at +y, drawn out along z; pyramid: a square base in x y, tip at +z; octahedron: tips on the axes."""
+"""sphere (an ellipsoid, if the half sizes differ); cylinder, cone and capsule along z, the cone's tip at +z; prism: a
+triangle in x y, tip at +y, drawn out along z; pyramid: a square base in x y, tip at +z; octahedron: tips on the axes."""
 
 ENCLOSING = (1.0, 3**0.5, 2**0.5, 2**0.5, 2**0.5, 3**0.5, 3**0.5, 1.0, 1.1755705)
 """Radius of the ball around the middle that holds each solid; for the icosahedron, whose tips are at (0, 0.618, 1)."""
@@ -93,7 +93,8 @@ def _capsule(start: Tensor, way: Tensor, stretch: Tensor) -> Tensor:
     side = middle - half
     height = torch.addcmul(start[2], way[2], side)
     end = torch.maximum(-stretch, torch.minimum(height, stretch))
-    middle, half = _ball(torch.cat([start[:2], (start[2] - end)[None]]), way)
+    flat = start[:2].expand(2, *end.shape)
+    middle, half = _ball(torch.cat([flat, (start[2] - end)[None]]), way)
     hit = torch.where(height.abs() < stretch, side, middle - half)
     return torch.where(hit > 0, hit, _FAR)
 
@@ -125,8 +126,9 @@ def _faces(shape: str, device: torch.device) -> tuple[Tensor, Tensor]:
 def _polyhedron(shape: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     def enter(start: Tensor, way: Tensor, stretch: Tensor) -> Tensor:
         normals, distances = _faces(shape, start.device)
-        speed = _safe(normals @ way)  # (F, K)
-        time = (distances[:, None] - normals @ start) / speed
+        speed = _safe(torch.tensordot(normals, way, 1))  # (F, K)
+        gap = distances.view(-1, *[1] * (start.ndim - 1)) - torch.tensordot(normals, start, 1)
+        time = gap / speed
         near = torch.where(speed < 0, time, -_FAR).amax(0)
         far = torch.where(speed > 0, time, _FAR).amin(0)
         return _span(near, far)
@@ -149,7 +151,7 @@ def enter(shape: int, start: Tensor, way: Tensor, stretch: Tensor) -> Tensor:
 
     Args:
         shape: index into `SHAPES`.
-        start: (3, K) where the rays start, in the object's frame.
+        start: (3, K) where the rays start, in the object's frame. All arguments broadcast over further axes.
         way: (3, K) where they go, of any length.
         stretch: (K,) half length of the straight part of a capsule, in units of its radius.
     """

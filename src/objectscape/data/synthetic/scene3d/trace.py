@@ -9,6 +9,7 @@ last the sky.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -48,16 +49,18 @@ class Bodies:
     """(B, N, 3) centers with the absent ones"""
     reach: Tensor
     """(B, N) radii with the absent ones, -1 for them"""
+    ball: Tensor
+    """(B, N) radii of balls of about the objects' own size, 0 for the absent ones"""
 
     @classmethod
     def of(cls, objects: Objects) -> Bodies:
-        shapes = torch.where(objects.present, objects.shape, len(SHAPES))  # type: ignore[arg-type]
+        shapes = torch.where(objects.present, objects.shape, len(SHAPES))
         order = shapes.flatten().argsort(stable=True)
         counts = torch.bincount(shapes.flatten(), minlength=len(SHAPES) + 1).tolist()[:-1]
         order = order[: sum(counts)]
         kind, center = objects.shape.flatten()[order], objects.position.flatten(0, 1)[order]
-        scale = objects.scale.flatten(0, 1)[order]  # type: ignore[union-attr]
-        rotation = objects.rotation.flatten(0, 1)[order]  # type: ignore[union-attr]
+        scale = objects.scale.flatten(0, 1)[order]
+        rotation = objects.rotation.flatten(0, 1)[order]
         unit, stretch = own_frame(kind, scale)
         inward = rotation.mT / unit[:, :, None]
         enclosing = torch.tensor(ENCLOSING, device=kind.device)[kind]
@@ -81,6 +84,7 @@ class Bodies:
             table=torch.cat([table, table.new_zeros(1, 13)]),
             middle=objects.position,
             reach=reach.view(-1, count),
+            ball=objects.scale.log().mean(2).exp() * objects.present,
         )
 
     def __len__(self) -> int:
@@ -88,23 +92,31 @@ class Bodies:
 
 
 def _apply(rows: Tensor, vectors: Tensor) -> Tensor:
-    """(3, K) matrices (9, K) times vectors (3, K)."""
-    return (rows.view(3, 3, -1) * vectors).sum(1)
+    """(3, K) matrices (9, K) times vectors (3, K) or (3, K, S)."""
+    matrix = rows.view(3, 3, -1, *[1] * (vectors.ndim - 2))
+    return torch.addcmul(torch.addcmul(matrix[:, 0] * vectors[0], matrix[:, 1], vectors[1]), matrix[:, 2], vectors[2])
 
 
 def enter_bodies(bodies: Bodies, body: Tensor, start: Tensor, way: Tensor) -> Tensor:
-    """(K,) parameter at which rays `start`, `way` (3, K) enter their bodies (K,); infinite if they miss."""
+    """(K, S) parameter at which rays enter their bodies; infinite if they miss.
+
+    Args:
+        bodies: M of them.
+        body: (K,) which one each start is paired with.
+        start: (3, K)
+        way: (3, K, S) S rays from each start.
+    """
     rows = bodies.table[body].t().contiguous()  # 13, K
-    own = torch.stack([_apply(rows[:9], start - rows[9:12]), _apply(rows[:9], way)])  # 2, 3, K
+    start = _apply(rows[:9], start - rows[9:12])
     shapes = [shape for shape, count in enumerate(bodies.counts) if count]
     if len(shapes) == 1:
-        return enter(shapes[0], own[0], own[1], rows[12])
+        return enter(shapes[0], start[..., None], _apply(rows[:9], way), rows[12, :, None])
     kind = bodies.kind[body]
-    result = torch.empty_like(rows[12])
+    result = torch.empty_like(way[0])
     for shape in shapes:
         some = (kind == shape).nonzero()[:, 0]
-        chosen = own[:, :, some]
-        result[some] = enter(shape, chosen[0], chosen[1], rows[12, some])
+        chosen = _apply(rows[:9, some], way[:, some])
+        result[some] = enter(shape, start[:, some, None], chosen, rows[12, some, None])
     return result
 
 
@@ -118,7 +130,7 @@ def normals_of_bodies(bodies: Bodies, body: Tensor, point: Tensor) -> Tensor:
         some = (kind == shape).nonzero()[:, 0]
         result[:, some] = facing(shape, own[:, some], rows[12, some])
     normal = (rows[:9].view(3, 3, -1) * result[:, None]).sum(0)  # the transposed inverse turns normals back
-    return normal / normal.norm(dim=0)
+    return normal * (normal * normal).sum(0).rsqrt()
 
 
 def meet_planes(planes: Planes, first: int, start: Tensor, way: Tensor) -> Tensor:
@@ -133,22 +145,22 @@ def meet_planes(planes: Planes, first: int, start: Tensor, way: Tensor) -> Tenso
     batch, count = planes.point.shape[:2]
     nearest = torch.full_like(way[0], float("inf"))
     owner = torch.full_like(way[0], first + batch * count, dtype=torch.int64)
-    bounded = bool(planes.extent.isfinite().any()) if count else False  # type: ignore[union-attr]
+    bounded = bool(planes.extent.isfinite().any()) if count else False
     scene = torch.arange(batch, device=way.device)[:, None] * count + first
     for p in range(count):
-        normal = planes.normal[:, p].t()[..., None]  # type: ignore[index]
+        normal = planes.normal[:, p].t()[..., None]
         point = planes.point[:, p].t()[..., None]  # 3, B, 1
         speed = normal[0] * way[0] + normal[1] * way[1] + normal[2] * way[2]
         gap = (normal * (point - start)).sum(0)  # negative in front of the plane
         time = gap / speed
         seen = (speed < 0) & (time > 0) & (time < nearest)
         if bounded:
-            along = planes.tangent[:, p]  # type: ignore[index]
+            along = planes.tangent[:, p]
             along = torch.nn.functional.normalize(along, dim=1)
-            across = torch.nn.functional.normalize(torch.linalg.cross(planes.normal[:, p], along), dim=1)  # type: ignore[index]
+            across = torch.nn.functional.normalize(torch.linalg.cross(planes.normal[:, p], along), dim=1)
             place = torch.addcmul(start - point, way, time)
             for k, axis in enumerate((along, across)):
-                seen &= (place * axis.t()[..., None]).sum(0).abs() <= planes.extent[:, p, k, None]  # type: ignore[index]
+                seen &= (place * axis.t()[..., None]).sum(0).abs() <= planes.extent[:, p, k, None]
         nearest = torch.where(seen, time, nearest)
         owner = torch.where(seen, scene + p, owner)
     return encode(nearest, owner)
@@ -175,10 +187,11 @@ def windows(bodies: Bodies, camera: Camera, x: Tensor, y: Tensor) -> Tensor:
     """
     right, down, forward = (axis[bodies.scene] for axis in camera.axes)
     offset = bodies.center - camera.position[bodies.scene]
-    tangent = (camera.field_of_view / 2).tan()[bodies.scene]  # type: ignore[operator]
+    tangent = (camera.field_of_view / 2).tan()[bodies.scene]
     axes = torch.stack([right / tangent[:, None], down / tangent[:, None], forward], 1)  # M, 3, 3
     place = torch.einsum("mij,mj->mi", axes, offset)
-    # The outline of an ellipsoid around the body is a conic; of its dual C, the extreme x solve C33 x^2 - 2 C13 x + C11.
+    # The outline of an ellipsoid around the body is a conic; the extreme x solve C33 x^2 - 2 C13 x + C11 = 0,
+    # where C is its dual.
     outward = torch.linalg.inv(bodies.inward)
     factor = torch.tensor(ENCLOSING, device=place.device)[bodies.kind]
     longer = 1 + torch.stack([torch.zeros_like(bodies.stretch)] * 2 + [bodies.stretch], 1)  # capsules
@@ -198,7 +211,7 @@ def windows(bodies: Bodies, camera: Camera, x: Tensor, y: Tensor) -> Tensor:
     limit = torch.tensor(float("inf"), device=place.device)
     low = torch.maximum(torch.where(inside, low, -limit), torch.where(clear, flat.amin(1), -limit))
     high = torch.minimum(torch.where(inside, high, limit), torch.where(clear, flat.amax(1), limit))
-    shift = camera.shift[bodies.scene]  # type: ignore[index]
+    shift = camera.shift[bodies.scene]
     margin = 1e-4 * (1 + high.abs().clamp_max(10) + low.abs().clamp_max(10))  # rounding
     low, high = low - shift - margin, high - shift + margin
     edges = [torch.searchsorted(grid, bound.contiguous()) for grid, bound in ((x, low[:, 0]), (x, high[:, 0]))]
@@ -231,7 +244,7 @@ def look(bodies: Bodies, camera: Camera, x: Tensor, y: Tensor) -> tuple[Tensor, 
     table = torch.cat([rays, start, bodies.stretch[:, None, None].expand(-1, 3, 1)], 2).flatten(1)  # M, 15
     across, along = x[column], y[row]
     depth = torch.empty_like(across)
-    for shape, (first, last) in enumerate(zip(bounds, bounds[1:])):
+    for shape, (first, last) in enumerate(pairwise(bounds)):
         if first == last:
             continue
         part = slice(first, last)
@@ -267,3 +280,81 @@ def candidates(bodies: Bodies, tip: Tensor, spread: Tensor, point: Tensor, skip:
     near &= (bodies.number[..., None] != skip[:, None]) & (skip >= 0)[:, None]
     scene, slot, place = near.nonzero().unbind(1)
     return scene * point.shape[2] + place, bodies.number[scene, slot]
+
+
+def meet(bodies: Bodies, planes: Planes, start: Tensor, way: Tensor, skip: Tensor) -> tuple[Tensor, Tensor]:
+    """Depth and surface (B, R) of what rays of any origin meet first.
+
+    Args:
+        bodies: of B scenes.
+        planes: of the same.
+        start: (3, B, R)
+        way: (3, B, R) of length 1.
+        skip: (B, R) surface to leave out: the one that the ray starts from; -1 leaves out all bodies.
+    """
+    keys = meet_planes(planes, len(bodies), start, way)
+    # The ball around a body is met if its center is near enough to the ray, and not behind the start.
+    from_start = (bodies.middle @ start.transpose(0, 1)).mul_(-2)  # B, N, R
+    from_start += (start * start).sum(0)[:, None] + bodies.middle.square().sum(2)[..., None]  # squared distance
+    ahead = bodies.middle @ way.transpose(0, 1) - (start * way).sum(0)[:, None]
+    square = bodies.reach.square()[..., None] * 1.001 + 1e-4  # rounding
+    near = (from_start - ahead * ahead.clamp_min(0) < square) & (bodies.reach > 0)[..., None]
+    near &= (bodies.number[..., None] != skip[:, None]) & (skip >= 0)[:, None]
+    scene, slot, place = near.nonzero().unbind(1)
+    ray, body = scene * start.shape[2] + place, bodies.number[scene, slot]
+    depth = enter_bodies(bodies, body, start.flatten(1)[:, ray], way.flatten(1)[:, ray, None])[:, 0]
+    keys.view(-1).scatter_reduce_(0, ray, encode(depth, body), "amin")
+    return decode(keys)
+
+
+def hidden(
+    bodies: Bodies,
+    lamp: Tensor,
+    size: Tensor,
+    point: Tensor,
+    skip: Tensor,
+    pattern: tuple[Tensor, Tensor] | None,
+) -> Tensor:
+    """(B, R) part of a lamp that bodies hide: 0..1.
+
+    Args:
+        bodies: of B scenes.
+        lamp: (B, 3) its middle.
+        size: (B,) its radius.
+        point: (3, B, R) where it shines to.
+        skip: (B, R) surface that the point is on; -1 where nobody cares.
+        pattern: places (S, R) on the lamp's disk, right and up, in units of its radius; None: the middle alone.
+    """
+    if pattern is None:
+        size = torch.zeros_like(size)
+    ray, body = candidates(bodies, lamp, size, point, skip)
+    scene, place = bodies.scene[body], ray % point.shape[2]
+    start = point.flatten(1)[:, ray]
+    way = (lamp[scene].t() - start)[..., None]  # 3, K, 1
+    if pattern is not None:
+        toward = torch.nn.functional.normalize(lamp, dim=1)  # the disk faces the origin
+        helper = torch.where(toward[:, 2:].abs() < 0.9, toward.new_tensor([0, 0, 1.0]), toward.new_tensor([1.0, 0, 0]))
+        right = torch.nn.functional.normalize(torch.linalg.cross(helper, toward), dim=1)
+        up = torch.linalg.cross(toward, right)
+        right, up = ((axis * size[:, None])[scene].t()[..., None] for axis in (right, up))
+        way = way + right * pattern[0][:, place].t() + up * pattern[1][:, place].t()  # 3, K, S
+    hit = enter_bodies(bodies, body, start, way) < 1
+    result = torch.zeros(hit.shape[1], skip.numel(), device=point.device)
+    pair, sample = hit.nonzero().unbind(1)
+    result.view(-1)[sample * skip.numel() + ray[pair]] = 1
+    return result.mean(0).view(skip.shape)
+
+
+def darkening(bodies: Bodies, point: Tensor, normal: Tensor, skip: Tensor) -> Tensor:
+    """(B, R) part of the light from all sides that bodies keep away, taken as balls; 0..1. Arguments as `hidden`'s."""
+    middle = bodies.middle
+    from_point = (middle @ point.transpose(0, 1)).mul_(-2)  # B, N, R
+    from_point += middle.square().sum(2)[..., None]
+    from_point += (point * point).sum(0)[:, None]
+    above = middle @ normal.transpose(0, 1)
+    above -= (normal * point).sum(0)[:, None]
+    near = from_point.clamp_min_(1e-6).rsqrt_()
+    covered = above.mul_(near).clamp_min_(0)  # cosine of the angle at which the ball is seen
+    covered *= (near * bodies.ball[..., None]).square_().clamp_max_(1)
+    covered *= bodies.number[..., None] != skip[:, None]
+    return covered.sum(1).clamp_max_(1)

@@ -14,7 +14,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from objectscape.data.synthetic.scene3d.camera import Camera
+from objectscape.data.synthetic.scene3d.camera import Camera, Filled
 from objectscape.data.synthetic.scene3d.shapes import SHAPES
 from objectscape.scene import _TensorFields
 
@@ -23,7 +23,7 @@ TEXTURES = ("plain", "checker", "stripes", "noise", "marble", "wood", "dots", "b
 
 
 def turn(angle: Tensor, axis: str = "z") -> Tensor:
-    """(..., 3, 3) rotation matrices by (...) `angle` radians about a coordinate axis, counterclockwise seen from its tip.
+    """(..., 3, 3) rotations by (...) `angle` radians about a coordinate axis, counterclockwise seen from its tip.
 
     Compose by `@`; the right one is applied first.
     """
@@ -69,19 +69,19 @@ class Material(_Fields):
 
     color: Tensor
     """(B, N, 3) linear RGB 0..1: of the diffuse reflection, or of the mirror where it is metal."""
-    second: Tensor | float = 0.0
+    second: Filled = 0.0
     """(B, N, 3) the texture's other color."""
-    metal: Tensor | float = 0.0
+    metal: Filled = 0.0
     """(B, N) 0: rubber, plastic, paint. 1: metal, which mirrors its surroundings in its own color."""
-    roughness: Tensor | float = 0.6
+    roughness: Filled = 0.6
     """(B, N) 0: polished, small highlights and sharp reflections. 1: dull."""
-    texture: Tensor | int = 0
+    texture: Filled = 0
     """(B, N) int64 index into `TEXTURES`."""
-    frequency: Tensor | float = 1.0
+    frequency: Filled = 1.0
     """(B, N) periods of the texture per unit of length."""
-    orientation: Tensor | None = None
-    """(B, N, 3, 3) rotation of the texture against the object; default: none. Stripes and wood rings run along its x."""
-    offset: Tensor | float = 0.0
+    orientation: Filled = None
+    """(B, N, 3, 3) rotation of the texture in the object. Stripes and marble change along its x, wood grows along it."""
+    offset: Filled = 0.0
     """(B, N, 3) shift of the texture, in periods: makes two objects of the same texture differ."""
 
     def __post_init__(self) -> None:
@@ -105,12 +105,12 @@ class Objects(_Fields):
     """(B, N) int64 index into `SHAPES`. In its own frame every shape just fits the box -`scale`..`scale`."""
     position: Tensor
     """(B, N, 3) of the middle of that box."""
-    scale: Tensor | float
+    scale: Filled
     """(B, N, 3) half sizes along the object's own axes, positive; a number is all three."""
     material: Material
-    rotation: Tensor | None = None
+    rotation: Filled = None
     """(B, N, 3, 3) from the object's frame to the world's; default: none. See `turn`."""
-    present: Tensor | None = None
+    present: Filled = None
     """(B, N) bool; default: all. The rows of absent objects may hold anything finite, but a positive scale."""
 
     def __post_init__(self) -> None:
@@ -135,9 +135,9 @@ class Planes(_Fields):
     """(B, P, 3) out of its front, of any length."""
     material: Material
     """with leading axes (B, P)."""
-    tangent: Tensor | None = None
+    tangent: Filled = None
     """(B, P, 3) direction in the plane that `extent` counts along; only for bounded planes."""
-    extent: Tensor | float = float("inf")
+    extent: Filled = float("inf")
     """(B, P, 2) half size along `tangent` and across it; default: unbounded."""
 
     def __post_init__(self) -> None:
@@ -175,9 +175,9 @@ class Lights(_Fields):
 
     position: Tensor
     """(B, L, 3)"""
-    color: Tensor | float = 1.0
-    """(B, L, 3) how bright it makes a white surface at the world's origin that faces it; fades with the squared distance."""
-    size: Tensor | float = 0.0
+    color: Filled = 1.0
+    """(B, L, 3) brightness of a white surface at the world's origin that faces it; falls with the squared distance."""
+    size: Filled = 0.0
     """(B, L) radius: the larger, the softer the shadows. 0: a point."""
 
     def __post_init__(self) -> None:
@@ -188,7 +188,7 @@ class Lights(_Fields):
 
 @dataclass(kw_only=True)
 class Sky(_Fields):
-    """What a ray meets that meets nothing; also what shiny surfaces mirror. Blends from `below` by `horizon` to `zenith`."""
+    """What a ray sees that meets nothing, in mirrors too: blends from `below` over `horizon` to `zenith`."""
 
     zenith: Tensor
     """(B, 3) straight up."""
@@ -209,14 +209,14 @@ class World(_Fields):
     """A batch of B scenes on one device. `world[i:j]`, `world.to(device)` and `world.map(function)` act on all of it.
 
     Raises:
-        ValueError: if batch sizes differ, or a shape or texture does not exist.
+        ValueError: if batch sizes differ.
     """
 
     objects: Objects
     planes: Planes
     camera: Camera
     lights: Lights
-    ambient: Tensor | float = 0.3
+    ambient: Filled = 0.3
     """(B, 3) light from all sides, as seen on a white surface."""
     sky: Sky | None = None
     """default: `Sky.gray`"""
@@ -244,7 +244,7 @@ class World(_Fields):
         return len(self.objects.position)
 
     def check(self) -> None:
-        """Raises ValueError where numbers make no sense: shapes, textures, scales. `render` does not look (it is fast)."""
+        """Raises ValueError where a shape or texture does not exist, or a scale is not positive; `render` calls it."""
         for name, value, known in (
             ("Objects.shape", self.objects.shape, SHAPES),
             ("Material.texture", self.objects.material.texture, TEXTURES),
