@@ -6,6 +6,7 @@ import csv
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -107,6 +108,19 @@ def test_a_finished_run_is_extended_exactly(tmp_path: Path) -> None:
     assert main(["train", f"resume={tmp_path / 'short'}", "trainer.max_steps=11"]) == 0
     assert run_train(f"run_dir={tmp_path / 'long'}", "trainer.max_steps=11", *schedule) == 0
     assert_identical(tmp_path / "short", tmp_path / "long")
+
+
+def test_killed_before_its_model_was_written(uninterrupted: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "died"
+    shutil.copytree(uninterrupted, folder)
+    shutil.rmtree(folder / "model")
+    run = RunFolder(folder)
+    before = run.status()
+    run.write_status("running", step=0)
+    assert main(["train", f"resume={folder}"]) == 0
+    assert run.status()["state"] == "done"
+    assert run.status()["seconds"] >= before["seconds"] - 0.1, "what a checkpoint took is remembered"
+    assert_identical(uninterrupted, folder)
 
 
 def test_gradient_accumulation_resumes_exactly(tmp_path: Path) -> None:

@@ -216,11 +216,26 @@ class KeepCheckpoint(Checkpoint):
     Attributes:
         stop_requested: set it to stop the run after the current step, with its state saved. In a distributed run the
             processes agree on it every `every_agreed` steps.
+        seconds: wall-clock time of the run so far, with what it took before the checkpoint that it was resumed from.
     """
 
     def __init__(self, path: Path, *, every: int, every_agreed: int = 10) -> None:
         self.path, self.every, self.every_agreed = path, every, every_agreed
         self.stop_requested = False
+        self._before, self._began = 0.0, time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        return self._before + time.perf_counter() - self._began
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._before = state_dict["seconds"]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._began = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int

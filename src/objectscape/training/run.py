@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import threading
-import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,14 +31,19 @@ from objectscape.training.task import SceneTask
 log = logging.getLogger(__name__)
 
 
-def build_data(config: DictConfig, split: str) -> SceneDataset:
-    """The split of the data set that `config` (a recipe's `data`) describes."""
+def check_complete(config: DictConfig) -> None:
+    """Raise ValueError if `config` (a recipe's `data`) leaves open what only the user knows, such as a path."""
     missing = sorted(f"data.{key.removeprefix('data.')}" for key in OmegaConf.missing_keys(config))
     if missing:
         raise ValueError(
             f"{config._target_.rpartition('.')[2]} needs {' and '.join(missing)}: say {missing[0]}=...; "
             "`objectscape data info NAME` tells where published data come from"
         )
+
+
+def build_data(config: DictConfig, split: str) -> SceneDataset:
+    """The split of the data set that `config` (a recipe's `data`) describes."""
+    check_complete(config)
     dataset = instantiate(config, split=split)
     if not isinstance(dataset, SceneDataset):
         raise ValueError(
@@ -82,7 +87,10 @@ def fit(config: DictConfig, run: RunFolder, *, resume: bool = False) -> nn.Modul
     train_data, val_data = build_data(config.data, "train"), build_data(config.data, "val")
     model = instantiate(config.model, _convert_="all")  # plain lists, which the saved configuration can hold
     check_fit(model, train_data)
-    start = read_checkpoint(run.checkpoint)["global_step"] if resume else 0
+    checkpoint = read_checkpoint(run.checkpoint) if resume else None
+    start = checkpoint["global_step"] if checkpoint else 0
+    if checkpoint and start == config.trainer.max_steps and run.status()["state"] != "done":
+        return _finish(run, checkpoint, train_data)
     if start >= config.trainer.max_steps:
         raise ValueError(
             f"{run.path} has already done {start} of trainer.max_steps={config.trainer.max_steps} steps; "
@@ -145,7 +153,6 @@ def fit(config: DictConfig, run: RunFolder, *, resume: bool = False) -> nn.Modul
         )
         if trainer.is_global_zero:
             run.write_status("running", step=start)
-        began = time.perf_counter()
         try:
             with stop_on_signal(keeper) as stopped:
                 trainer.fit(task, train_loader, val_loader, ckpt_path=run.checkpoint if resume else None)
@@ -153,19 +160,29 @@ def fit(config: DictConfig, run: RunFolder, *, resume: bool = False) -> nn.Modul
             if trainer.is_global_zero:
                 run.write_status("failed", step=trainer.global_step, reason=f"{type(error).__name__}: {error}")
             raise
-    seconds = time.perf_counter() - began
     if trainer.is_global_zero:
         finished = trainer.global_step >= config.trainer.max_steps
-        run.write_status("done" if finished else "interrupted", step=trainer.global_step, seconds=round(seconds, 1))
         if finished:
             save_model(model, run.model_folder, data=train_data.spec, step=trainer.global_step)
-            if config.every.picture:
-                pictures.draw(trainer, task)
+        state = "done" if finished else "interrupted"
+        run.write_status(state, step=trainer.global_step, seconds=round(keeper.seconds, 1))
+        if finished and config.every.picture:
+            pictures.draw(trainer, task)
     if stopped:
         raise KeyboardInterrupt(
             f"stopped at step {trainer.global_step}; continue with: objectscape train resume={run.path}"
         )
     return model.eval()
+
+
+def _finish(run: RunFolder, checkpoint: dict[str, Any], train_data: SceneDataset) -> nn.Module:
+    """Do what is left of a run that died between its last step and the end."""
+    shutil.rmtree(run.model_folder, ignore_errors=True)  # of fewer steps, if the run has been extended
+    model: Any = run.load_model()
+    save_model(model, run.model_folder, data=train_data.spec, step=checkpoint["global_step"])
+    seconds = checkpoint["callbacks"][KeepCheckpoint.__name__]["seconds"]
+    run.write_status("done", step=checkpoint["global_step"], seconds=round(seconds, 1))
+    return model
 
 
 def _loggers(config: DictConfig, run: RunFolder, resume_step: int | None) -> list[Logger]:
