@@ -303,7 +303,8 @@ def meet(bodies: Bodies, planes: Planes, start: Tensor, way: Tensor, skip: Tenso
     scene, slot, place = near.nonzero().unbind(1)
     ray, body = scene * start.shape[2] + place, bodies.number[scene, slot]
     depth = enter_bodies(bodies, body, start.flatten(1)[:, ray], way.flatten(1)[:, ray, None])[:, 0]
-    keys.view(-1).scatter_reduce_(0, ray, encode(depth, body), "amin")
+    hit = (depth < float("inf")).nonzero()[:, 0]  # a miss must not win over the sky, which is infinitely far, too
+    keys.view(-1).scatter_reduce_(0, ray[hit], encode(depth, body)[hit], "amin")
     return decode(keys)
 
 
