@@ -6,7 +6,7 @@ docs/data/scene3d.md shows how to make a family of scenes with it.
 """
 
 from objectscape.data.synthetic.scene3d.camera import Camera
-from objectscape.data.synthetic.scene3d.render import Rendered, Visibility, render, visible
+from objectscape.data.synthetic.scene3d.rendering import Rendered, Visibility, render, visible
 from objectscape.data.synthetic.scene3d.shapes import SHAPES
 from objectscape.data.synthetic.scene3d.world import (
     TEXTURES,

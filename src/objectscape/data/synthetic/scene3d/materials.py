@@ -19,7 +19,7 @@ from torch import Tensor
 
 from objectscape.data.synthetic.scene3d import textures, trace
 from objectscape.data.synthetic.scene3d.trace import Bodies
-from objectscape.data.synthetic.scene3d.world import TEXTURES, Material, World
+from objectscape.data.synthetic.scene3d.world import TEXTURES, World
 
 _COLOR, _METAL, _ROUGH, _NORMAL = slice(0, 3), 3, 4, slice(5, 8)
 
@@ -47,7 +47,7 @@ class Surfaces:
     pattern: Tensor
     """(15, S) second color, matrix and offset from the world to the texture's frame"""
     used: list[int]
-    """the textures that occur, but "plain" """
+    """the textures that occur, without plain"""
 
     @classmethod
     def of(cls, world: World, bodies: Bodies) -> Surfaces:
@@ -187,7 +187,7 @@ def _glints(
     shiny: Tensor,
     options: Shading,
 ) -> Tensor:
-    """(3, K) highlights and mirrored light at the samples `shiny` (K,) of the flattened bundle; the rest as `shade`'s."""
+    """(3, K) highlights and mirrored light at the samples `shiny` (K,) of the flattened bundle."""
     batch, width = surface.shape
     scene = shiny // width
     rows, point = rows.flatten(1)[:, shiny], point.flatten(1)[:, shiny]

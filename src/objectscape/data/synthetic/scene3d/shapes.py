@@ -15,7 +15,7 @@ from torch import Tensor
 
 SHAPES = ("sphere", "box", "cylinder", "cone", "capsule", "prism", "pyramid", "octahedron", "icosahedron")
 """sphere (an ellipsoid, if the half sizes differ); cylinder, cone and capsule along z, the cone's tip at +z; prism: a
-triangle in x y, tip at +y, drawn out along z; pyramid: a square base in x y, tip at +z; octahedron: tips on the axes."""
+triangle in x y, tip at +y, drawn out along z; pyramid: square base in x y, tip at +z; octahedron: tips on the axes."""
 
 ENCLOSING = (1.0, 3**0.5, 2**0.5, 2**0.5, 2**0.5, 3**0.5, 3**0.5, 1.0, 1.1755705)
 """Radius of the ball around the middle that holds each solid; for the icosahedron, whose tips are at (0, 0.618, 1)."""
@@ -168,7 +168,7 @@ def facing(shape: int, point: Tensor, stretch: Tensor) -> Tensor:
         return point.sign() * (size == size.amax(0))
     if name == "cylinder":
         cap = point[2].abs() > (point[:2] * point[:2]).sum(0)
-        return torch.where(cap, torch.stack([torch.zeros_like(point[0])] * 2 + [point[2]]), _flat(point))
+        return point * torch.stack([~cap, ~cap, cap])
     if name == "cone":
         radius = (point[:2] * point[:2]).sum(0).sqrt()
         base = point[2] + 1 < (radius - (1 - point[2]) / 2).abs()
@@ -179,10 +179,6 @@ def facing(shape: int, point: Tensor, stretch: Tensor) -> Tensor:
         return torch.cat([point[:2], (point[2] - end)[None]])
     normals, distances = _faces(name, point.device)
     return normals[(normals @ point - distances[:, None]).argmax(0)].t()
-
-
-def _flat(point: Tensor) -> Tensor:
-    return torch.cat([point[:2], torch.zeros_like(point[:1])])
 
 
 def own_frame(shape: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:

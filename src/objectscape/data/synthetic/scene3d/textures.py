@@ -29,7 +29,7 @@ def _smooth_noise(point: Tensor) -> Tensor:
     x, y, z = cell.long() & (_LATTICE - 1)
     values = _corners(point.device)[:, (x * _LATTICE + y) * _LATTICE + z]  # 8, K
     for axis in range(3):  # halves the corners each time
-        values = torch.lerp(*values.chunk(2), weight[axis])
+        values = torch.lerp(values[: len(values) // 2], values[len(values) // 2 :], weight[axis])
     return values[0]
 
 

@@ -92,31 +92,31 @@ class Bodies:
 
 
 def _apply(rows: Tensor, vectors: Tensor) -> Tensor:
-    """(3, K) matrices (9, K) times vectors (3, K) or (3, K, S)."""
-    matrix = rows.view(3, 3, -1, *[1] * (vectors.ndim - 2))
+    """(3, ..., K) matrices (9, K) times vectors (3, ..., K)."""
+    matrix = rows.view(3, 3, *[1] * (vectors.ndim - 2), -1)
     return torch.addcmul(torch.addcmul(matrix[:, 0] * vectors[0], matrix[:, 1], vectors[1]), matrix[:, 2], vectors[2])
 
 
 def enter_bodies(bodies: Bodies, body: Tensor, start: Tensor, way: Tensor) -> Tensor:
-    """(K, S) parameter at which rays enter their bodies; infinite if they miss.
+    """(S, K) parameter at which rays enter their bodies; infinite if they miss.
 
     Args:
         bodies: M of them.
         body: (K,) which one each start is paired with.
         start: (3, K)
-        way: (3, K, S) S rays from each start.
+        way: (3, S, K) S rays from each start.
     """
     rows = bodies.table[body].t().contiguous()  # 13, K
-    start = _apply(rows[:9], start - rows[9:12])
+    start = _apply(rows[:9], (start - rows[9:12])[:, None])
+    way = _apply(rows[:9], way)
     shapes = [shape for shape, count in enumerate(bodies.counts) if count]
     if len(shapes) == 1:
-        return enter(shapes[0], start[..., None], _apply(rows[:9], way), rows[12, :, None])
+        return enter(shapes[0], start, way, rows[12])
     kind = bodies.kind[body]
     result = torch.empty_like(way[0])
     for shape in shapes:
         some = (kind == shape).nonzero()[:, 0]
-        chosen = _apply(rows[:9, some], way[:, some])
-        result[some] = enter(shape, start[:, some, None], chosen, rows[12, some, None])
+        result[:, some] = enter(shape, start[..., some], way[..., some], rows[12, some])
     return result
 
 
@@ -302,7 +302,7 @@ def meet(bodies: Bodies, planes: Planes, start: Tensor, way: Tensor, skip: Tenso
     near &= (bodies.number[..., None] != skip[:, None]) & (skip >= 0)[:, None]
     scene, slot, place = near.nonzero().unbind(1)
     ray, body = scene * start.shape[2] + place, bodies.number[scene, slot]
-    depth = enter_bodies(bodies, body, start.flatten(1)[:, ray], way.flatten(1)[:, ray, None])[:, 0]
+    depth = enter_bodies(bodies, body, start.flatten(1)[:, ray], way.flatten(1)[:, None, ray])[0]
     hit = (depth < float("inf")).nonzero()[:, 0]  # a miss must not win over the sky, which is infinitely far, too
     keys.view(-1).scatter_reduce_(0, ray[hit], encode(depth, body)[hit], "amin")
     return decode(keys)
@@ -329,19 +329,25 @@ def hidden(
     if pattern is None:
         size = torch.zeros_like(size)
     ray, body = candidates(bodies, lamp, size, point, skip)
-    scene, place = bodies.scene[body], ray % point.shape[2]
-    start = point.flatten(1)[:, ray]
-    way = (lamp[scene].t() - start)[..., None]  # 3, K, 1
+    way = lamp[bodies.scene[body]].t() - point.flatten(1)[:, ray]
+    if pattern is not None:  # the lamp's cone narrows towards the point: fewer pairs are left
+        offset = bodies.center[body].t() - point.flatten(1)[:, ray]
+        scale = (way * way).sum(0).rsqrt()
+        along = (offset * way).sum(0) * scale
+        width = bodies.radius[body] + size[bodies.scene[body]] * ((along + bodies.radius[body]) * scale).clamp(0, 1)
+        some = ((offset * offset).sum(0) - along * along < width * width + 1e-4).nonzero()[:, 0]
+        ray, body, way = ray[some], body[some], way[:, some]
+    scene, place, way = bodies.scene[body], ray % point.shape[2], way[:, None]  # 3, 1, K
     if pattern is not None:
         toward = torch.nn.functional.normalize(lamp, dim=1)  # the disk faces the origin
         helper = torch.where(toward[:, 2:].abs() < 0.9, toward.new_tensor([0, 0, 1.0]), toward.new_tensor([1.0, 0, 0]))
         right = torch.nn.functional.normalize(torch.linalg.cross(helper, toward), dim=1)
         up = torch.linalg.cross(toward, right)
-        right, up = ((axis * size[:, None])[scene].t()[..., None] for axis in (right, up))
-        way = way + right * pattern[0][:, place].t() + up * pattern[1][:, place].t()  # 3, K, S
-    hit = enter_bodies(bodies, body, start, way) < 1
-    result = torch.zeros(hit.shape[1], skip.numel(), device=point.device)
-    pair, sample = hit.nonzero().unbind(1)
+        right, up = ((axis * size[:, None])[scene].t()[:, None] for axis in (right, up))
+        way = way + right * pattern[0][:, place] + up * pattern[1][:, place]  # 3, S, K
+    hit = enter_bodies(bodies, body, point.flatten(1)[:, ray], way) < 1
+    result = torch.zeros(len(hit), skip.numel(), device=point.device)
+    sample, pair = hit.nonzero().unbind(1)
     result.view(-1)[sample * skip.numel() + ray[pair]] = 1
     return result.mean(0).view(skip.shape)
 
@@ -358,4 +364,4 @@ def darkening(bodies: Bodies, point: Tensor, normal: Tensor, skip: Tensor) -> Te
     covered = above.mul_(near).clamp_min_(0)  # cosine of the angle at which the ball is seen
     covered *= (near * bodies.ball[..., None]).square_().clamp_max_(1)
     covered *= bodies.number[..., None] != skip[:, None]
-    return covered.sum(1).clamp_max_(1)
+    return covered.sum(1).clamp_max_(1) * 0.9  # surfaces close by reflect some of it

@@ -80,7 +80,7 @@ class Material(_Fields):
     frequency: Filled = 1.0
     """(B, N) periods of the texture per unit of length."""
     orientation: Filled = None
-    """(B, N, 3, 3) rotation of the texture in the object. Stripes and marble change along its x, wood grows along it."""
+    """(B, N, 3, 3) of the texture in the object: stripes and marble change along its x, wood grows along it."""
     offset: Filled = 0.0
     """(B, N, 3) shift of the texture, in periods: makes two objects of the same texture differ."""
 

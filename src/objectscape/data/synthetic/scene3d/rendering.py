@@ -68,7 +68,7 @@ def render(
         shadows: "soft" by the size of the lamps, "hard" from their middle, or "none".
         shadow_samples: of soft shadows, per lamp and sample of a pixel.
         reflections: whether metal and polished surfaces mirror what is around them, or the sky alone.
-        chunk: rays in flight, which bounds memory; None: 16384 on the CPU (what fits its cache), 4 million elsewhere.
+        chunk: rays in flight, which bounds memory; None: 131072 on the CPU, 4 million elsewhere.
         seed: of the pattern of soft shadows and rough reflections; equal for all scenes.
 
     Raises:
@@ -103,20 +103,14 @@ def _run(
 ) -> _V:
     views = world.camera.position.shape[1] if world.camera.position.ndim == 3 else None
     if views is not None:
-        world = World(
-            **{
-                f.name: getattr(world, f.name).map(lambda t: t.repeat_interleave(views, 0))
-                if f.name not in ("camera", "ambient")
-                else None
-                for f in fields(world)
-            }
-            | {
-                "camera": world.camera.map(lambda t: t.flatten(0, 1)),
-                "ambient": world.ambient.repeat_interleave(views, 0),
-            }
-        )
+        copies = {
+            name: getattr(world, name).map(lambda t: t.repeat_interleave(views, 0))
+            for name in ("objects", "planes", "lights", "sky")
+        }
+        camera, ambient = world.camera.map(lambda t: t.flatten(0, 1)), world.ambient.repeat_interleave(views, 0)
+        world = World(**copies, camera=camera, ambient=ambient)
     world.check()
-    rays = chunk or (16384 if world.ambient.device.type == "cpu" else 1 << 22)
+    rays = chunk or (131072 if world.ambient.device.type == "cpu" else 1 << 22)
     scenes = max(1, rays // (size[0] * size[1] * antialias**2))
     parts = [
         _part(kind, world[i : i + scenes], size, antialias, rays, options) for i in range(0, max(len(world), 1), scenes)
