@@ -3,93 +3,303 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from rich.progress import track
+from torch import nn
 
 from objectscape.checkpoints.run_folder import RunFolder
-from objectscape.cli.common import build_split, data_config, default_device, note, open_model, split_words, trained_size
+from objectscape.cli import config as configs
+from objectscape.cli.common import (
+    build_split,
+    data_config,
+    default_device,
+    errors,
+    note,
+    open_model,
+    split_words,
+    trained_size,
+)
+from objectscape.data.loading import EvalLoader
+from objectscape.evaluation.edits import interpolate, object_slots, redraw, swap_objects
+from objectscape.evaluation.pictures import object_traversals, stages
+from objectscape.evaluation.report import write_readme
+from objectscape.evaluation.traversals import Latents, activeness, infer_latents
+from objectscape.metrics.activeness import latent_ranges, traversal_limits
+from objectscape.names import did_you_mean
 from objectscape.scene import Scene
 from objectscape.viz import (
     dataset_figure,
     decomposition_figure,
+    interpolation_figure,
     learning_curves,
     load_image,
+    refinement_figure,
+    refinement_frames,
     save_animation,
     save_figure,
+    swap_figure,
     training_progress,
+    traversal_figure,
+    traversal_frames,
 )
+from objectscape.viz.edits import dimension_label
+
+ANIMATIONS = (".gif", ".mp4")
+RANGE_SCENES = 100  # as the released code of EfficientMORL
+
+
+@dataclass(frozen=True)
+class Show:
+    """What is to be drawn of a run, and where to."""
+
+    run: RunFolder
+    model: nn.Module
+    scene: Scene
+    """(n, 3, H, W) with float images, on the model's device."""
+    name: str
+    """Of the scenes, for file names."""
+    data_words: list[str]
+    own: bool
+    """The scenes are the user's own pictures."""
+    options: argparse.Namespace
+
+    def path(self, stem: str, suffix: str = ".png") -> Path:
+        """Where a picture goes."""
+        return self.options.out or self.run.figures / f"{stem}-{self.name}{suffix}"
+
+    def wants(self, *suffixes: str) -> bool:
+        """Is a file of this kind asked for? Without --out, every kind is."""
+        return self.options.out is None or self.options.out.suffix.lower() in suffixes
+
+    def pairs(self, most: int) -> tuple[Scene, Scene]:
+        """The scenes, two by two."""
+        count = min(len(self.scene) // 2, most)
+        if not count:
+            raise ValueError("pictures of pairs need at least two scenes")
+        return self.scene[0 : 2 * count : 2], self.scene[1 : 2 * count : 2]
 
 
 def main(words: list[str]) -> int:
     """Parse the command line, draw, save and say where."""
     parser = argparse.ArgumentParser(
         prog="objectscape show",
-        description="Draw how a trained model decomposes scenes, or what a data set looks like.",
+        description="Draw how a trained model decomposes scenes and what its latents mean, or what a data set looks "
+        "like.",
         epilog="examples:\n"
         "  objectscape show RUN                          # test scenes: image, reconstruction, masks, every slot\n"
         "  objectscape show RUN my_picture.png           # one picture of yours\n"
-        "  objectscape show RUN data=multi_dsprites\n"
-        "  objectscape show data=tetrominoes             # samples with ground truth",
+        "  objectscape show RUN multi_dsprites           # scenes of other data\n"
+        "  objectscape show RUN --traversals             # what each latent dimension of each object does\n"
+        "  objectscape show RUN --interpolate --swap     # between scenes; objects exchanged\n"
+        "  objectscape show RUN --out refinement.mp4     # the steps of an iterative model as a film\n"
+        "  objectscape show tetrominoes                  # a data set: samples with ground truth",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("words", nargs="+", metavar="RUN | PICTURE | key=value")
+    parser.add_argument("words", nargs="+", metavar="RUN | PICTURE | DATASET | key=value")
+    parser.add_argument("--traversals", action="store_true", help="objects x latent dimensions, the most active first")
+    parser.add_argument("--interpolate", action="store_true", help="on the lines between pairs of scenes")
+    parser.add_argument("--swap", action="store_true", help="pairs of scenes exchange their largest objects")
+    parser.add_argument("--all", action="store_true", help="every picture that the model can give")
     parser.add_argument("--split", default="test", choices=["train", "val", "test"])
-    parser.add_argument("-n", type=int, default=8, help="scenes (default 8)")
-    parser.add_argument("--out", type=Path, help="file to write (.png, .pdf, .svg)")
+    parser.add_argument("-n", type=int, help="scenes (default 8; of traversals 1) or pairs of scenes (default 4)")
+    parser.add_argument("--first", type=int, default=0, help="number of the first scene in the split (default 0)")
+    parser.add_argument("--out", type=Path, help="file to write (.png, .pdf, .svg; of animations .gif, .mp4)")
+    parser.add_argument("--dimensions", type=int, default=6, help="of a traversal (default 6)")
+    parser.add_argument("--steps", type=int, default=7, help="of a traversal or interpolation (default 7)")
+    parser.add_argument(
+        "--range",
+        default="range",
+        choices=["range", "corrected", "released"],
+        help="of a traversal: the latents' range (default), or a formula around it",
+    )
+    parser.add_argument("--images", type=int, default=16, help="scenes that activeness is measured on (default 16)")
     parser.add_argument("--seed", type=int, default=0, help="of the model's random draws")
     parser.add_argument("--device", default=default_device())
     options = parser.parse_intermixed_args(words)
-    paths = [Path(word) for word in options.words if "=" not in word]
-    settings = [word for word in options.words if "=" in word]
+    for name in ("n", "dimensions", "images"):
+        if getattr(options, name) is not None and getattr(options, name) < 1:
+            raise ValueError(f"{'-n' if name == 'n' else '--' + name} {getattr(options, name)}: at least 1 is needed")
+    paths, settings = sort_words(options.words)
+    kinds = [kind for kind in PICTURES if getattr(options, kind, False)]
     if not paths:
+        if kinds or options.all:
+            raise ValueError("name a run first: objectscape show RUN --traversals")
         return show_data(settings, options)
-    run = RunFolder.open(paths[0])
-    if len(paths) > 1:
-        scene, name = read_pictures(paths[1:]), paths[1].stem
-        model_words, _ = split_words(settings)
-    else:
-        model_words, data_words = split_words(settings)
-        dataset = build_split(data_config(run, data_words), options.split)
-        scene = dataset.batch(list(range(min(options.n, len(dataset)))))
-        name = f"{dataset.spec.name}-{options.split}"
-    return show_run(run, scene, name, model_words, options, own=len(paths) > 1)
+    if options.all:
+        kinds = list(PICTURES)
+    kinds = kinds or ["decomposition"]
+    if options.out and len(kinds) > 1:
+        raise ValueError(
+            f"--out {options.out} names one file, but {len(kinds)} kinds of pictures are asked for; ask for one, or "
+            "leave --out away: they go to RUN/figures"
+        )
+    return show_run(paths, settings, kinds, options)
+
+
+def sort_words(words: list[str]) -> tuple[list[Path], list[str]]:
+    """Run folders and pictures; settings, where the name of a data set stands for data=NAME.
+
+    Raises:
+        FileNotFoundError: for a word that is neither, with near matches.
+    """
+    known = configs.options("data")
+    paths, settings = [], []
+    for word in words:
+        exists = Path(word).exists()
+        if "=" in word and not exists:
+            settings.append(word)
+        elif word in known and not (exists and RunFolder(Path(word)).is_run()):
+            settings.append(f"data={word}")
+        elif exists:
+            paths.append(Path(word))
+        else:
+            hint = "" if Path(word).suffix else did_you_mean(word, known)
+            raise FileNotFoundError(
+                f"there is no run folder, picture or data set {word}."
+                + (hint or " `objectscape list runs` and `objectscape list data` show what there is.")
+            )
+    return paths, settings
 
 
 def show_data(settings: list[str], options: argparse.Namespace) -> int:
     """Samples of a data set with their ground truth."""
     dataset = build_split(data_config(None, settings), options.split)
-    scene = dataset.batch(list(range(min(options.n, len(dataset)))))
+    scene = dataset.batch(_numbers(options.first, options.n or 8, len(dataset)))
     out = options.out or Path(f"{dataset.spec.name}-{options.split}.png")
-    save_figure(dataset_figure(scene, count=options.n), out)
+    save_figure(dataset_figure(scene, count=len(scene)), out)
     print(out)
     return 0
 
 
-def show_run(
-    run: RunFolder, scene: Scene, name: str, model_words: dict[str, str], options: argparse.Namespace, *, own: bool
-) -> int:
-    """A run's decompositions; its learning curves and the animation of its training, too, if it has them."""
-    from objectscape.evaluation.report import write_readme
-
-    model = open_model(run.path, model_words).to(options.device)
+def show_run(paths: list[Path], settings: list[str], kinds: list[str], options: argparse.Namespace) -> int:
+    """The kinds of pictures of a run that are asked for."""
+    run, own = RunFolder.open(paths[0]), len(paths) > 1
+    model_words, data_words = split_words(settings)
+    model = open_model(run.path, model_words).to(options.device).eval()
     if own:
-        scene = fit_pictures(scene, getattr(model, "image_size", None) or trained_size(run.path))
-    torch.manual_seed(options.seed)
-    moved = scene.to(options.device)
-    with torch.no_grad():
-        output = model(replace(moved, image=moved.pixels)).to("cpu")
-    out = options.out or run.figures / f"decomposition-{name}.png"
-    print(save_figure(decomposition_figure(scene, output, count=len(scene)), out))
+        size = getattr(model, "image_size", None) or trained_size(run.path)
+        scene, name = fit_pictures(read_pictures(paths[1:]), size), paths[1].stem
+    else:
+        dataset = build_split(data_config(run, data_words), options.split)
+        most = max(DEFAULTS[kind] if options.n is None else options.n * SCENES[kind] for kind in kinds)
+        scene, name = dataset.batch(_numbers(options.first, most, len(dataset))), f"{dataset.spec.name}-{options.split}"
+    scene = scene.to(options.device)
+    show = Show(run, model, replace(scene, image=scene.pixels), name, data_words, own, options)
+    for kind in kinds:
+        torch.manual_seed(options.seed)
+        try:
+            PICTURES[kind](show)
+        except ValueError as error:
+            if not options.all:
+                raise
+            note(f"{kind}: {error}")
     if not own and not options.out:
-        if (run.path / "metrics.csv").is_file():
-            print(save_figure(learning_curves(run.path / "metrics.csv"), run.figures / "learning_curves.png"))
-        if list((run.figures / "training").glob("*.png")):
-            frames = training_progress(run.figures / "training")
-            print(save_animation(frames, run.figures / "training.gif", fps=4, hold=2))
         write_readme(run)
     return 0
+
+
+def draw_decomposition(show: Show) -> None:
+    """Decompositions; the stages of an iterative model; learning curves and the animation of the training."""
+    run, model = show.run, show.model
+    scene = show.scene[: show.options.n or 8]
+    with torch.no_grad():
+        output = model(scene)
+    on_cpu = scene.to("cpu")
+    if show.wants(".png", ".pdf", ".svg"):
+        figure = decomposition_figure(on_cpu, output.to("cpu"), count=len(scene))
+        print(save_figure(figure, show.path("decomposition")))
+    if show.options.out is None or show.wants(*ANIMATIONS):
+        steps = [replace(stage, output=stage.output.to("cpu")) for stage in stages(model, output)]
+        if not steps and show.options.out:
+            raise ValueError(
+                f"{type(model).__name__} draws a scene once, so there is no film of its steps; --out takes .png, .pdf "
+                "or .svg"
+            )
+        if steps and show.options.out is None:
+            count = min(2, len(scene))
+            print(save_figure(refinement_figure(on_cpu, steps, count=count), show.path("refinement")))
+        if steps:
+            frames = refinement_frames(on_cpu, steps, count=min(4, len(scene)))
+            print(save_animation(frames, show.path("refinement", ".gif"), fps=2, hold=2))
+    if show.own or show.options.out:
+        return
+    if (run.path / "metrics.csv").is_file():
+        print(save_figure(learning_curves(run.path / "metrics.csv"), run.figures / "learning_curves.png"))
+    if list((run.figures / "training").glob("*.png")):
+        frames = training_progress(run.figures / "training")
+        print(save_animation(frames, run.figures / "training.gif", fps=4, hold=2))
+
+
+def draw_traversals(show: Show) -> None:
+    """What the most active dimensions of every object do, as a figure and as an animation."""
+    options, model = show.options, show.model
+    redraw(model, show.scene[:1])  # says at once if the model cannot
+    dataset = build_split(data_config(show.run, show.data_words), options.split)
+    loader = EvalLoader(dataset, batch_size=32, images=max(RANGE_SCENES, options.images))
+    latents = infer_latents(model, loader, images=loader.images, device=options.device, seed=options.seed)
+    limits = traversal_limits(latent_ranges(latents.slots), rule=options.range)
+    some = [Latents(*(part[i : i + 1] for part in latents)) for i in range(min(options.images, len(latents.slots)))]
+    scores = [
+        activeness(model, one, ranges=limits, seed=options.seed + i)
+        for i, one in enumerate(track(some, description="activeness", console=errors, transient=True))
+    ]
+    active = torch.cat(scores).mean(0)  # (D,)
+    dims = active.argsort(descending=True, stable=True)[: options.dimensions].tolist()
+    scenes = show.scene[: options.n or 1]
+    for i in range(len(scenes)):
+        drawn, moved = object_traversals(model, scenes[i : i + 1], limits=limits, dims=dims, steps=options.steps)
+        drawn, scene = drawn.to("cpu"), scenes[i : i + 1].to("cpu")
+        labels = [f"{dimension_label(moved[0], m)}\nactive {active[d]:.1e}" for m, d in enumerate(dims)]
+        mark = "" if len(scenes) == 1 else f"-{options.first + i}"
+        for suffix in (".png", ".gif"):
+            path = show.path("traversals", suffix)
+            path = path.with_stem(path.stem + mark)
+            if path.suffix.lower() in ANIMATIONS:
+                save_animation(traversal_frames(moved), path, fps=6)
+            else:
+                save_figure(traversal_figure(scene, drawn, moved, labels=labels), path)
+            print(path)
+            if options.out:
+                break
+
+
+def draw_interpolations(show: Show) -> None:
+    """On the lines between pairs of scenes."""
+    a, b = show.pairs(show.options.n or 4)
+    line = interpolate(show.model, a, b, steps=show.options.steps).to("cpu")
+    print(save_figure(interpolation_figure(a.to("cpu"), b.to("cpu"), line), show.path("interpolation")))
+
+
+def draw_swaps(show: Show) -> None:
+    """Pairs of scenes before and after they exchange their largest objects."""
+    model = show.model
+    a, b = show.pairs(show.options.n or 4)
+    before = redraw(model, a), redraw(model, b)
+    slots = object_slots(model, before[0]), object_slots(model, before[1])
+    after = swap_objects(model, a, b, *slots)
+    figure = swap_figure(
+        (a.to("cpu"), b.to("cpu")),
+        (before[0].to("cpu"), before[1].to("cpu")),
+        (after[0].to("cpu"), after[1].to("cpu")),
+        slots,
+    )
+    print(save_figure(figure, show.path("swap")))
+
+
+PICTURES: dict[str, Callable[[Show], None]] = {
+    "decomposition": draw_decomposition,
+    "traversals": draw_traversals,
+    "interpolate": draw_interpolations,
+    "swap": draw_swaps,
+}
+DEFAULTS = {"decomposition": 8, "traversals": 1, "interpolate": 8, "swap": 8}
+"""Scenes that a kind of picture needs without -n."""
+SCENES = {"decomposition": 1, "traversals": 1, "interpolate": 2, "swap": 2}
+"""Scenes that a kind of picture needs for each of -n."""
 
 
 def read_pictures(paths: list[Path]) -> Scene:
@@ -120,3 +330,10 @@ def _resize(image: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
     batch = image.float().reshape(-1, *image.shape[-3:])
     resized = torch.nn.functional.interpolate(batch, size=tuple(size), mode="bilinear", antialias=True)
     return resized.round().clamp(0, 255).to(torch.uint8).reshape(*image.shape[:-2], *size)
+
+
+def _numbers(first: int, count: int, size: int) -> list[int]:
+    """Which scenes of a split of `size` to draw."""
+    if not 0 <= first < size:
+        raise ValueError(f"--first {first}: the split has scenes 0..{size - 1}")
+    return list(range(first, min(first + count, size)))

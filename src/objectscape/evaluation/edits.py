@@ -1,7 +1,8 @@
 """Edited scenes: points between two scenes, and scenes that exchange an object.
 
-They need a model with `decode(slots) -> Decomposition`: every model of the GENESIS family has it. Scenes are inferred
-with `posterior_means`, so the same scenes give the same pictures. `objectscape.viz.samples_figure` draws the results.
+They need a model with `decode(slots) -> Decomposition`: all but the quickstart's small one have it. Scenes are inferred
+with `posterior_means`, so the same scenes give the same pictures. `objectscape.viz` draws them: `interpolation_figure`,
+`swap_figure`.
 
 What a slot's number means differs. Where masks come from a softmax over slots (MONet, GENESIS-V2), any order of the
 slots draws the same scene, so slots of two scenes can be paired freely. Where masks come from stick-breaking (GENESIS,
@@ -22,6 +23,11 @@ from torch import Tensor, nn
 
 from objectscape.nn.distributions import posterior_means
 from objectscape.scene import Decomposition, Scene
+
+VISIBLE = 0.005
+"""Least share of a picture that a slot must own to be an object of it."""
+BACKGROUND_BORDER = 0.2
+"""Share of a picture's border from which on a slot is taken for background."""
 
 Latents = tuple[Tensor, Tensor]
 """slots (B, K, D); present (B, K), zero where a slot is not used."""
@@ -105,6 +111,58 @@ def swap_objects(
         for x, y in ((a, b), (present_a, present_b)):
             x[rows, at_a], y[rows, at_b] = y[rows, at_b], x[rows, at_a]
         return decode(a, present_a), decode(b, present_b)
+
+
+@torch.no_grad()
+def redraw(model: nn.Module, scene: Scene) -> Decomposition:
+    """What a model draws from the latents of scenes alone: the "before" of every edit.
+
+    Raises:
+        ValueError: if the model cannot decode slots.
+    """
+    with _quiet(model):
+        decode = decoder_of(model)
+        slots, present = _infer(model, scene)
+        drawn = decode(slots, present)
+        drawn.present = present
+        return drawn
+
+
+def visible_slots(output: Decomposition) -> Tensor:
+    """(B, K) bool: does a slot own at least one pixel in two hundred?"""
+    owned = _owned(output.segments, output.masks.shape[1])
+    return owned.float().mean((-2, -1)) >= VISIBLE
+
+
+def object_slots(model: nn.Module, drawn: Decomposition) -> Tensor:
+    """The slot of the largest object of each scene, the background aside, for `swap_objects`.
+
+    A slot that owns more than a fifth of the picture's border is taken for background. If all are, it is the slot that
+    owns least of the border. The last slot of a model whose masks come from stick-breaking is left out, too.
+
+    Args:
+        model: decodes slots.
+        drawn: its drawing of the scenes, from `redraw`.
+
+    Returns:
+        (B,)
+    """
+    count = drawn.masks.shape[1]
+    owned = _owned(drawn.segments, count).float()  # (B, K, H, W)
+    area = owned.mean((-2, -1))
+    edge = torch.cat([owned[..., 0, :], owned[..., -1, :], owned[..., 1:-1, 0], owned[..., 1:-1, -1]], -1).mean(-1)
+    background = edge > BACKGROUND_BORDER
+    score = torch.where(background, -1 - edge, area)
+    score = torch.where(area >= VISIBLE, score, score.new_tensor(-3.0))
+    present = drawn.slots.new_ones(drawn.slots.shape[:2]) if drawn.present is None else drawn.present
+    if count > 1 and _order_matters(decoder_of(model), (drawn.slots, present)):
+        score[:, -1] = -4
+    return score.argmax(1)
+
+
+def _owned(segments: Tensor, count: int) -> Tensor:
+    """(B, H, W) slot numbers -> (B, K, H, W) bool."""
+    return segments[:, None] == torch.arange(count, device=segments.device)[:, None, None]
 
 
 @contextmanager

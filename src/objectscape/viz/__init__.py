@@ -4,15 +4,19 @@ Everything here knows `Scene` and `Decomposition` only. Matplotlib, Pillow and i
 that need them, so importing this package costs no more than torch.
 """
 
-from objectscape.viz.animation import decomposition_video, save_animation, training_progress
+from objectscape.viz.animation import decomposition_video, save_animation, titled_frames, training_progress
+from objectscape.viz.edits import Traversal, interpolation_figure, swap_figure, traversal_figure, traversal_frames
 from objectscape.viz.figures import construction_figure, dataset_figure, decomposition_figure, samples_figure
 from objectscape.viz.files import load_image, save_figure, save_image
 from objectscape.viz.learning import learning_curves
 from objectscape.viz.palette import SLOT_COLORS, color_masks, color_segments, color_slots, slot_colors
+from objectscape.viz.stages import Stage, refinement_figure, refinement_frames
 from objectscape.viz.tiles import decomposition_array
 
 __all__ = [
     "SLOT_COLORS",
+    "Stage",
+    "Traversal",
     "color_masks",
     "color_segments",
     "color_slots",
@@ -21,12 +25,19 @@ __all__ = [
     "decomposition_array",
     "decomposition_figure",
     "decomposition_video",
+    "interpolation_figure",
     "learning_curves",
     "load_image",
+    "refinement_figure",
+    "refinement_frames",
     "samples_figure",
     "save_animation",
     "save_figure",
     "save_image",
     "slot_colors",
+    "swap_figure",
+    "titled_frames",
     "training_progress",
+    "traversal_figure",
+    "traversal_frames",
 ]

@@ -124,21 +124,36 @@ def training_progress(pictures: str | Path | Mapping[int, np.ndarray]) -> list[n
     Raises:
         FileNotFoundError: if the folder is missing or has no such picture.
     """
+    steps = dict(pictures) if isinstance(pictures, Mapping) else _read_folder(Path(pictures))
+    return titled_frames({f"step {step:,}": picture for step, picture in sorted(steps.items())})
+
+
+def titled_frames(pictures: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """Pictures with their names written above them, for `save_animation`.
+
+    Args:
+        pictures: {name: (H, W, 3) uint8}, in order.
+
+    Returns:
+        Arrays (height, width, 3) uint8 of one size; smaller pictures are padded.
+
+    Raises:
+        ValueError: if there are none.
+    """
     from PIL import Image, ImageDraw, ImageFont
 
-    steps = dict(pictures) if isinstance(pictures, Mapping) else _read_folder(Path(pictures))
-    if not steps:
+    if not pictures:
         raise ValueError("no pictures to animate")
-    height = max(picture.shape[0] for picture in steps.values())
-    width = max(picture.shape[1] for picture in steps.values())
+    height = max(picture.shape[0] for picture in pictures.values())
+    width = max(picture.shape[1] for picture in pictures.values())
     points = max(12, min(20, height // 12))
     font = ImageFont.load_default(points)
     band = points + 8
     frames = []
-    for step, picture in sorted(steps.items()):
+    for name, picture in pictures.items():
         frame = Image.new("RGB", (width, height + band), "white")
         frame.paste(Image.fromarray(picture), (0, band))
-        ImageDraw.Draw(frame).text((6, 4), f"step {step:,}", fill="black", font=font)
+        ImageDraw.Draw(frame).text((6, 4), name, fill="black", font=font)
         frames.append(np.array(frame))
     return frames
 
