@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from objectscape.evaluation.traversals import Latents, activeness, traverse
 from objectscape.metrics.activeness import latent_ranges, traversal_limits, traversal_values
+from objectscape.metrics.disentanglement import (
+    completeness,
+    completeness_per_factor,
+    dci,
+    disentanglement,
+    disentanglement_per_code,
+)
+from objectscape.metrics.factors import FactorKind
 from objectscape.nn.slot_decoders import make_slot_decoder
 from objectscape.scene import Decomposition
 from tests.parity.case import Case
@@ -70,4 +79,37 @@ def activeness_emorl(case: Case) -> None:
     case.finish()
 
 
-KINDS = {"metrics/activeness_emorl": activeness_emorl}
+def dci_emorl(case: Case) -> None:
+    inputs = case.inputs()
+    order, discrete = (part.strip(" ;,") for part in case.info["factor_order"].split("(continuous)"))
+    continuous, discrete = order.split(","), discrete.removesuffix("(discrete)").strip().split(",")
+    kinds: dict[str, FactorKind] = {**dict.fromkeys(continuous, "continuous"), **dict.fromkeys(discrete, "categorical")}
+    factors = dict(zip(kinds, inputs["factors"].unbind(1), strict=True))
+    # upstream's mistake makes every factor the type of the first
+    as_first: dict[str, FactorKind] = dict.fromkeys(kinds, kinds[next(iter(kinds))])
+    for name, given in (("asis", as_first), ("intended", kinds)):
+        result = dci(inputs["codes"], factors, kinds=given, scoring="released")
+        case.compare(f"{name}_disentanglement", np.float64(result.disentanglement))
+        case.compare(f"{name}_completeness", np.float64(result.completeness))
+        case.compare(f"{name}_informativeness_test", np.float64(result.informativeness))
+        case.compare(f"{name}_informativeness_train", np.float64(result.informativeness_train))
+        case.compare(f"{name}_importance", result.importance)
+    case.compare("intended_test_score_per_factor", np.array([f.informativeness for f in result.factors]))
+    case.compare("intended_sklearn_score_per_factor", np.array([f.score for f in result.factors]))
+    case.finish()
+
+
+def dci_scores_emorl(case: Case) -> None:
+    importance = case.inputs()["importance"]
+    case.compare("disentanglement", disentanglement(importance))
+    case.compare("completeness", completeness(importance))
+    case.compare("disentanglement_per_code", disentanglement_per_code(importance))
+    case.compare("completeness_per_factor", completeness_per_factor(importance))
+    case.finish()
+
+
+KINDS = {
+    "metrics/activeness_emorl": activeness_emorl,
+    "metrics/dci_emorl": dci_emorl,
+    "metrics/dci_scores_emorl": dci_scores_emorl,
+}
