@@ -105,6 +105,13 @@ def test_further_masks_are_scored_under_their_name(scene: Scene) -> None:
     assert scores["ari_fg_attention"].n == 6
 
 
+def test_coarse_masks_are_enlarged(monkeypatch: pytest.MonkeyPatch) -> None:
+    segments = torch.tensor([[1, 1, 2, 2], [1, 1, 2, 2]]).expand(2, 2, 4)
+    monkeypatch.setattr(Steps, "other_masks", property(lambda output: {"attention": output.masks[..., ::2, ::2]}))
+    scores = evaluate(Iterates(), [Scene(image=torch.rand(2, 3, 2, 4), segments=segments)])
+    assert scores["ari_fg_attention"].mean == scores["miou_fg_attention"].mean == 1
+
+
 def test_training_pays_for_none_of_it(scene: Scene) -> None:
     evaluator = Evaluator(Iterates()).to("cpu")
     evaluator.update(scene)

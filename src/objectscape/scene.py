@@ -162,7 +162,10 @@ class Decomposition(_TensorFields):
 
     @property
     def other_masks(self) -> dict[str, Tensor]:
-        """{kind: (B, [T,] K, 1, H, W)} further masks over the same pixels, e.g. "attention"; scored like `masks`."""
+        """{kind: (B, [T,] K, 1, h, w)} further masks, such as "attention", to be scored like `masks`.
+
+        A grid of h x w that is coarser than the image is enlarged by nearest for that.
+        """
         return {}
 
 

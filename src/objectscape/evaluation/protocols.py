@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import NamedTuple, Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from objectscape.contract import Decomposes
 from objectscape.metrics import (
@@ -96,7 +97,7 @@ class Evaluator:
                 if kind not in self._segmentation:
                     self._segmentation[kind] = {n: m.to(self.device) for n, m in segmentation_metrics().items()}
                 for metric in self._segmentation[kind].values():
-                    metric.update(batch.segments, masks)
+                    metric.update(batch.segments, _enlarge(masks, batch.segments))
         if self.detailed:
             for name, values in refinement_values(scene.image, output, batch.segments).items():
                 self._refinement.setdefault(name, MeanOverImages(name).to(self.device)).update(values)
@@ -113,6 +114,14 @@ class Evaluator:
             mean, spread = float(metric.compute()), metric.spread()
             results[name] = Score(mean, spread.sd, spread.n)
         return results
+
+
+def _enlarge(masks: Tensor, segments: Tensor) -> Tensor:
+    """Masks (..., K, 1, h, w) of a coarser grid to the pixels of `segments`, by nearest."""
+    size = segments.shape[-2:]
+    if masks.shape[-2:] == size:
+        return masks
+    return F.interpolate(masks.flatten(0, -4), size).view(*masks.shape[:-2], *size)
 
 
 def evaluate(

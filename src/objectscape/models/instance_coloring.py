@@ -38,6 +38,11 @@ class ColoringOutput(Decomposition):
     centers: Tensor
     """(B, K, 2) row and column of each slot's center, -1..1 from the first token to the last."""
 
+    @property
+    def other_masks(self) -> dict[str, Tensor]:
+        """Those of the coloring, on the token grid."""
+        return {"attention": self.attention.unsqueeze(2)}
+
 
 torch.utils._pytree.register_dataclass(ColoringOutput)
 
