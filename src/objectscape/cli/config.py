@@ -83,7 +83,8 @@ def prepare(words: list[str]) -> list[str]:
         as_it_is = override.key_or_group in GROUPS or override.key_or_group.startswith("hydra") or word[0] in "+~"
         prepared.append(word if as_it_is else _check(base, override, word))
     if not any(o.key_or_group == "name" for o in overrides):
-        prepared += [f"name={_values(o)[0]}" for o in chosen if o.key_or_group == "recipe"]
+        recipes = [_values(o) for o in chosen if o.key_or_group == "recipe"]
+        prepared += [f"name={r[0]}" if len(r) == 1 else "name=${hydra:runtime.choices.recipe}" for r in recipes]
     return prepared
 
 

@@ -27,8 +27,8 @@ from objectscape.evaluation.report import write_readme
 from objectscape.evaluation.results import number, write_result
 
 
-def main(words: list[str]) -> int:
-    """Parse the command line, measure, print and save."""
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
     parser = argparse.ArgumentParser(
         prog="objectscape evaluate",
         description="Evaluate trained models on the test split of their data, or of any other data set.",
@@ -47,7 +47,12 @@ def main(words: list[str]) -> int:
     parser.add_argument("--samples", type=int, help="scenes to imagine for the Frechet distance (default: --images)")
     parser.add_argument("--inception", type=Path, help="weights for the FID: objectscape data fetch inception")
     parser.add_argument("--tag", help="name of the result file, if not the data set's name")
-    options = parser.parse_intermixed_args(words)
+    return parser
+
+
+def main(words: list[str]) -> int:
+    """Parse the command line, measure, print and save."""
+    options = build_parser().parse_intermixed_args(words)
     runs = [RunFolder.open(Path(word)) for word in options.words if "=" not in word]
     if not runs:
         raise ValueError("name at least one run folder: objectscape evaluate RUN")
@@ -68,7 +73,12 @@ def evaluate_run(run: RunFolder, words: list[str], options: argparse.Namespace) 
     loader = EvalLoader(dataset, batch_size=options.batch_size, images=options.images or None)
     batches = track(loader, description="evaluating", total=len(loader), console=errors, transient=True)
     scores = evaluate(model, batches, device=options.device, seed=options.seed)
-    details: dict[str, object] = {"seed": options.seed, "images": loader.images, "model": model_words}
+    details: dict[str, object] = {
+        "seed": options.seed,
+        "images": loader.images,
+        "model": model_words,
+        "parameters": sum(p.numel() for p in model.parameters()),
+    }
     if isinstance(model, Generates):
         result = evaluate_generation(
             model,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -110,13 +111,21 @@ def finish(run: RunFolder) -> None:
 
 def sweep(overrides: list[str]) -> int:
     """Train once per combination of comma-separated values, through Hydra's launcher."""
+    prepared = configs.prepare([word for word in overrides if not word.startswith("hydra")])
+    launch(train_job, [*prepared, *(word for word in overrides if word.startswith("hydra"))])
+    return 0
+
+
+def launch(job: Callable[[DictConfig], object], words: list[str]) -> None:
+    """Call `job` once per combination of the comma-separated values in `words`, through Hydra's launcher."""
     from hydra import main as hydra_main
 
-    prepared = configs.prepare([word for word in overrides if not word.startswith("hydra")])
-    hydra_words = [word for word in overrides if word.startswith("hydra")]
-    sys.argv = ["objectscape", "--multirun", *prepared, *hydra_words]
-    hydra_main(config_path="pkg://objectscape.recipes", config_name="config", version_base="1.3")(train_job)()
-    return 0
+    arguments = sys.argv
+    sys.argv = ["objectscape", "--multirun", *words]
+    try:
+        hydra_main(config_path="pkg://objectscape.recipes", config_name="config", version_base="1.3")(job)()
+    finally:
+        sys.argv = arguments
 
 
 def train_job(config: DictConfig) -> str | None:
@@ -124,6 +133,7 @@ def train_job(config: DictConfig) -> str | None:
     from objectscape.training.errors import NonFiniteLossError
 
     try:
+        config.name = str(config.name)  # in a sweep over recipes a reference to the one at hand
         return str(train(configs.prune(config)).path)
     except (ValueError, OSError, NonFiniteLossError) as error:
         print(f"objectscape train: {error}", file=sys.stderr)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 import statistics
@@ -104,6 +106,28 @@ def group_runs(runs: Sequence[RunFolder]) -> dict[str, list[RunFolder]]:
         label = " ".join([name, *(f"{key}={values.get(key)}" for key in differing)])
         groups.setdefault(label, []).append(run)
     return groups
+
+
+def differences(config: Any, other: Any) -> list[str]:
+    """Settings in which two configurations differ, seeds and folders aside: "key=this, not that"."""
+    one, two = _flat(config), _flat(other)
+    keys = [key for key in {**one, **two} if one.get(key) != two.get(key)]
+    return [f"{key}={one.get(key)}, not {two.get(key)}" for key in keys]
+
+
+def as_markdown(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = (columns, ["---"] * len(columns), *cells)
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def as_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A table of comma-separated values; nothing stands for NaN."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([["" if value != value else value for value in row] for row in rows])
+    return text.getvalue()
 
 
 def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
