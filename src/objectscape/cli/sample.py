@@ -10,6 +10,7 @@ import torch
 from objectscape.checkpoints.run_folder import RunFolder
 from objectscape.cli.common import default_device, open_model, split_words
 from objectscape.contract import Generates, abilities
+from objectscape.evaluation.report import write_readme
 from objectscape.viz import construction_figure, samples_figure, save_figure
 
 
@@ -42,4 +43,6 @@ def main(words: list[str]) -> int:
     print(save_figure(samples_figure(output), folder / "samples.png"))
     if output.masks.shape[1] > 1:
         print(save_figure(construction_figure(output[: min(8, options.n)]), folder / "construction.png"))
+    if not options.out:
+        write_readme(run)
     return 0

@@ -49,6 +49,7 @@ from objectscape.viz import (
 from objectscape.viz.edits import dimension_label
 
 ANIMATIONS = (".gif", ".mp4")
+STILL = 1e-6  # activeness of a change of a thousandth in the brightness of the whole picture
 RANGE_SCENES = 100  # as the released code of EfficientMORL
 
 
@@ -249,11 +250,13 @@ def draw_traversals(show: Show) -> None:
     ]
     active = torch.cat(scores).mean(0)  # (D,)
     dims = active.argsort(descending=True, stable=True)[: options.dimensions].tolist()
+    if float(active[dims[0]]) < STILL:
+        note(f"moving latents hardly changes the picture (activeness {float(active[dims[0]]):.1e} at most)")
     scenes = show.scene[: options.n or 1]
     for i in range(len(scenes)):
         drawn, moved = object_traversals(model, scenes[i : i + 1], limits=limits, dims=dims, steps=options.steps)
         drawn, scene = drawn.to("cpu"), scenes[i : i + 1].to("cpu")
-        labels = [f"{dimension_label(moved[0], m)}\nactive {active[d]:.1e}" for m, d in enumerate(dims)]
+        labels = [f"{dimension_label(moved[0], m)}\nactiveness {active[d]:.2g}" for m, d in enumerate(dims)]
         mark = "" if len(scenes) == 1 else f"-{options.first + i}"
         for suffix in (".png", ".gif"):
             path = show.path("traversals", suffix)
