@@ -15,8 +15,8 @@ from rich.table import Table
 
 from benchmarks.measure import Row, machine
 
-DEFAULT = ("startup", "rendering", "metrics", "training", "models")
-NAMES = (*DEFAULT, "models:bf16", "models:compiled")
+DEFAULT = ("startup", "rendering", "rendering3d", "metrics", "training", "models")
+NAMES = (*DEFAULT, "models:bf16", "models:compiled", "iterative", "iterative:bf16", "iterative:compiled")
 
 
 def main() -> None:

@@ -40,7 +40,7 @@ class Camera(_TensorFields):
         lead, position = tuple(self.position.shape[:-1]), self.position
 
         def full(value: Any, *shape: int) -> Tensor:
-            return torch.as_tensor(value, dtype=torch.float32, device=position.device).expand(*lead, *shape)
+            return torch.as_tensor(value, dtype=torch.float32, device=position.device).expand((*lead, *shape))
 
         self.position, self.target = full(position, 3), full(self.target, 3)
         self.up = full(self.up, 3)
