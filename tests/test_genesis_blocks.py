@@ -13,7 +13,7 @@ from torch import nn
 from objectscape.nn.broadcast_decoder import BroadcastDecoder, coordinates, spatial_broadcast
 from objectscape.nn.component_encoder import ComponentEncoder, mask_and_image
 from objectscape.nn.distributions import gaussian_kl, posterior_means
-from objectscape.nn.gated_conv import GEOMETRY, Collapse, Expand, GatedDecoder, GatedEncoder
+from objectscape.nn.gated_conv import GEOMETRY, Collapse, Expand, GatedDecoder, GatedEncoder, Unstrided
 from objectscape.nn.gaussian_heads import posterior_parameters, prior_parameters, sampled_kl
 from objectscape.nn.latent_prior import AutoregressivePrior
 from objectscape.nn.likelihoods import gaussian_log_likelihood, mixture_log_likelihood
@@ -125,6 +125,26 @@ def test_gated_core_covers_every_size(image_size: int) -> None:
     with torch.no_grad():
         assert encoder(torch.rand(1, 3, image_size, image_size)).shape == (1, 7)
         assert decoder(torch.rand(1, 5)).shape == (1, 2, image_size, image_size)
+
+
+def test_the_core_can_be_slimmer() -> None:
+    encoder, decoder = (
+        GatedEncoder(image_size=32, channels=4),
+        GatedDecoder(image_size=32, latent_dim=5, out_channels=2, channels=4),
+    )
+    with torch.no_grad():
+        assert encoder(torch.rand(2, 3, 32, 32)).shape == (2, 256)
+        assert decoder(torch.rand(2, 5)).shape == (2, 2, 32, 32)
+    assert [layer.conv.in_channels for layer in encoder.layers] == [3, 4, 4, 8, 8, 8]
+    with pytest.raises(ValueError, match="channels"):
+        GatedEncoder(image_size=32, channels=0)
+
+
+def test_stride_one_transposed_convolutions_are_convolutions() -> None:
+    ours = Unstrided(3, 4, 5, 1, 2).double()
+    x = torch.rand(2, 3, 6, 7, dtype=torch.float64)
+    theirs = nn.functional.conv_transpose2d(x, ours.weight, ours.bias, padding=2)
+    torch.testing.assert_close(ours(x), theirs)
 
 
 def test_component_encoder_sees_the_log_mask_first() -> None:

@@ -69,6 +69,19 @@ def test_gradients_reach_every_parameter(semiconv):
     assert missing <= {"embedding.bias", "embedding.conv.bias"}
 
 
+def test_with_coordinates_even_a_plain_image_has_places():
+    plain = Scene(image=torch.full((1, 3, SIZE, SIZE), 100, dtype=torch.uint8))
+    spread = {}
+    for coordinates in (False, True):
+        net = model(coordinates=coordinates)
+        seen = []
+        net.encoder.down[0].register_forward_hook(lambda _block, _inputs, output, seen=seen: seen.append(output))
+        net(plain)
+        spread[coordinates] = float(seen[0][..., 4:-4, 4:-4].detach().std((2, 3)).max())  # away from the padding
+        assert net.config["coordinates"] is coordinates
+    assert spread[False] < 1e-4 < 0.1 < spread[True]
+
+
 def test_the_gate_is_the_first_to_learn():
     net, scene = model(), squares(2)
     net.loss(scene, net(scene), 0).total.backward()

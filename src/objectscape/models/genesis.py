@@ -94,6 +94,7 @@ class Genesis(Model):
         decoder_norm: the same, in the gated decoders.
         component_network: "broadcast" (convolutional encoder, broadcast decoder) or "gated" (the architecture of the
             mask network for both: a far stronger decoder, from the reconstruction-bottleneck study, arXiv 2007.06245).
+        core_channels: of the outer convolutions of the mask network; the inner ones have twice as many.
         encoder_channels: of the component encoder's first layers ("broadcast" only).
         decoder_channels: of the component decoder ("broadcast" only).
         decoder_layers: 3 x 3 convolutions of the component decoder ("broadcast" only).
@@ -121,6 +122,7 @@ class Genesis(Model):
         encoder_norm: Literal["batch", "instance", "none"] = "batch",
         decoder_norm: Literal["batch", "instance", "none"] = "batch",
         component_network: Literal["broadcast", "gated"] = "broadcast",
+        core_channels: int = 32,
         encoder_channels: int = 32,
         decoder_channels: int = 32,
         decoder_layers: int = 4,
@@ -158,6 +160,7 @@ class Genesis(Model):
                 latent_dim=mask_latent_dim,
                 encoder_norm=encoder_norm,
                 decoder_norm=decoder_norm,
+                channels=core_channels,
             )
             if autoregressive_prior:
                 self.mask_prior = AutoregressivePrior(latent_dim=mask_latent_dim, hidden_dim=PRIOR_WIDTH)

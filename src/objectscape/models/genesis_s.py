@@ -71,6 +71,7 @@ class GenesisS(Model):
         latent_dim: D.
         encoder_norm: "batch", "instance" or "none", in the gated encoder.
         decoder_norm: the same, in the gated decoder of the masks.
+        core_channels: of the outer convolutions of the mask network; the inner ones have twice as many.
         decoder_channels: of the broadcast decoder.
         decoder_layers: 3 x 3 convolutions of the broadcast decoder.
         autoregressive_prior: the LSTM prior; else N(0, 1).
@@ -93,6 +94,7 @@ class GenesisS(Model):
         latent_dim: int = 64,
         encoder_norm: Literal["batch", "instance", "none"] = "batch",
         decoder_norm: Literal["batch", "instance", "none"] = "batch",
+        core_channels: int = 32,
         decoder_channels: int = 32,
         decoder_layers: int = 4,
         autoregressive_prior: bool = True,
@@ -116,7 +118,11 @@ class GenesisS(Model):
         self.beta, self.beta_warmup = beta, beta_warmup
         self._slots = slots
         self.masks = LatentMasks(
-            image_size=image_size, latent_dim=latent_dim, encoder_norm=encoder_norm, decoder_norm=decoder_norm
+            image_size=image_size,
+            latent_dim=latent_dim,
+            encoder_norm=encoder_norm,
+            decoder_norm=decoder_norm,
+            channels=core_channels,
         )
         self.prior = AutoregressivePrior(latent_dim=latent_dim) if autoregressive_prior else None
         self.decoder = BroadcastDecoder(

@@ -30,7 +30,7 @@ from objectscape.contract import Model
 from objectscape.nn.broadcast_decoder import spatial_broadcast
 from objectscape.nn.distributions import sample_gaussian
 from objectscape.nn.gaussian_heads import full_precision, posterior_parameters, sampled_kl
-from objectscape.nn.instance_coloring import LOG_ABSENT, InstanceColoring, SemiConvolution
+from objectscape.nn.instance_coloring import LOG_ABSENT, InstanceColoring, SemiConvolution, coordinates
 from objectscape.nn.latent_prior import AutoregressivePrior
 from objectscape.nn.likelihoods import mixture_log_likelihood
 from objectscape.nn.mask_kl import mask_kl
@@ -99,6 +99,8 @@ class GenesisV2(Model):
         detach_masks: no gradient of that KL into the decoded masks.
         pixel_std: standard deviation sigma of every pixel and channel.
         pixel_bound: a sigmoid on the decoded colors.
+        coordinates: the encoder sees row and column beside the colors. Not in the paper, whose slots can know where
+            they are only through the U-Net's bottleneck, which takes long to learn.
         beta: constant weight of both KLs, unless `loss` is given another.
 
     Raises:
@@ -121,6 +123,7 @@ class GenesisV2(Model):
         detach_masks: bool = True,
         pixel_std: float = 0.7,
         pixel_bound: bool = True,
+        coordinates: bool = False,
         beta: float = 0.5,
     ) -> None:
         super().__init__()
@@ -134,8 +137,11 @@ class GenesisV2(Model):
         self.padded_slots_compete = padded_slots_compete
         self.mask_kl, self.detach_masks = mask_kl, detach_masks
         self.pixel_std, self.pixel_bound, self.beta = pixel_std, pixel_bound, beta
+        self.sees_coordinates = coordinates
 
-        self.encoder = UNet(in_channels=3, out_channels=None, image_size=image_size, width=width, norm="group")
+        self.encoder = UNet(
+            in_channels=5 if coordinates else 3, out_channels=None, image_size=image_size, width=width, norm="group"
+        )
         self.segmentation_head = _head(width)
         self.embedding = (
             SemiConvolution(inputs=width, outputs=EMBEDDING) if semiconv else nn.Conv2d(width, EMBEDDING, 1)
@@ -167,7 +173,7 @@ class GenesisV2(Model):
         """
         image = scene.pixels  # (B, 3, H, W)
         check_images(image, self.image_size)
-        features = self.encoder(image)  # (B, D, H, W)
+        features = self._features(image)  # (B, D, H, W)
         embedding = self.embedding(self.segmentation_head(features))
         if isinstance(embedding, tuple):
             embedding = embedding[0]  # (B, 8, H, W)
@@ -262,6 +268,13 @@ class GenesisV2(Model):
         return Decomposition(
             recon=(masks * components).sum(1), masks=masks, components=components, slots=slots, present=present
         )
+
+    def _features(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, D, H, W)"""
+        if self.sees_coordinates:
+            place = coordinates(self.image_size, self.image_size, image).expand(len(image), -1, -1, -1)
+            image = torch.cat([image, place], 1)  # (B, 5, H, W)
+        return self.encoder(image)
 
     def _decode(self, z: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
         """Latents (B, K, D) -> pictures (B, K, 3, H, W) and log masks (B, K, 1, H, W) of `counted` (B, K) slots."""

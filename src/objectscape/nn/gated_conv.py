@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from objectscape.nn.validation import check_choice
+from objectscape.nn.validation import check_at_least, check_choice
 
 GEOMETRY = {  # image side: (side of the last feature map, strides of the five convolutions before it)
     32: (8, (1, 2, 1, 2, 1)),
@@ -70,6 +70,17 @@ class Expand(nn.ConvTranspose2d):
         return spread if self.bias is None else spread + self.bias[:, None, None]
 
 
+class Unstrided(nn.ConvTranspose2d):
+    """A transposed convolution of stride 1, as the convolution with the mirrored kernel that it is.
+
+    The same function; on CPUs torch computes it up to three times faster.
+    """
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """(N, C, H, W) -> (N, out, H, W), 5 x 5 kernel; `output_size` is part of the base class's signature."""
+        return F.conv2d(x, self.weight.flip(2, 3).transpose(0, 1), self.bias, padding=2)
+
+
 class GatedEncoder(nn.Module):
     """Six gated convolutions from an image to one vector.
 
@@ -78,22 +89,29 @@ class GatedEncoder(nn.Module):
         in_channels: C.
         out_features: length of the vector.
         norm: "batch", "instance" or "none", after every convolution but the last.
+        channels: c; the convolutions have c, c, 2c, 2c, 2c channels. 32 everywhere in the literature.
 
     Raises:
         ValueError: for another image size or norm.
     """
 
-    def __init__(self, *, image_size: int, in_channels: int = 3, out_features: int = 256, norm: str = "batch") -> None:
+    def __init__(
+        self,
+        *,
+        image_size: int,
+        in_channels: int = 3,
+        out_features: int = 256,
+        norm: str = "batch",
+        channels: int = 32,
+    ) -> None:
         super().__init__()
         _check(image_size, norm)
+        check_at_least(1, channels=channels)
         side, strides = GEOMETRY[image_size]
-        channels = (in_channels, 32, 32, 64, 64, 64)
+        widths = (in_channels, channels, channels, 2 * channels, 2 * channels, 2 * channels)
         self.layers = nn.Sequential(
-            *(
-                Gated(nn.Conv2d(channels[i], 2 * channels[i + 1], 5, strides[i], 2), channels[i + 1], norm)
-                for i in range(5)
-            ),
-            Gated(Collapse(64, 2 * out_features, side), out_features, "none"),
+            *(Gated(nn.Conv2d(widths[i], 2 * widths[i + 1], 5, strides[i], 2), widths[i + 1], norm) for i in range(5)),
+            Gated(Collapse(widths[-1], 2 * out_features, side), out_features, "none"),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -109,21 +127,26 @@ class GatedDecoder(nn.Module):
         latent_dim: D.
         out_channels: C.
         norm: "batch", "instance" or "none", after every transposed convolution but the first.
+        channels: c; the convolutions have 2c, 2c, c, c, c, c channels.
 
     Raises:
         ValueError: for another image size or norm.
     """
 
-    def __init__(self, *, image_size: int, latent_dim: int, out_channels: int, norm: str = "batch") -> None:
+    def __init__(
+        self, *, image_size: int, latent_dim: int, out_channels: int, norm: str = "batch", channels: int = 32
+    ) -> None:
         super().__init__()
         _check(image_size, norm)
+        check_at_least(1, channels=channels)
         side, strides = GEOMETRY[image_size]
-        channels = (64, 64, 32, 32, 32, 32)
-        self.layers = nn.Sequential(Gated(Expand(latent_dim, 2 * 64, side), 64, "none"))
+        widths = (2 * channels, 2 * channels, channels, channels, channels, channels)
+        self.layers = nn.Sequential(Gated(Expand(latent_dim, 2 * widths[0], side), widths[0], "none"))
         for i, stride in enumerate(reversed(strides)):
-            convolution = nn.ConvTranspose2d(channels[i], 2 * channels[i + 1], 5, stride, 2, output_padding=stride - 1)
-            self.layers.append(Gated(convolution, channels[i + 1], norm))
-        self.head = nn.Conv2d(32, out_channels, 1)
+            transposed = Unstrided if stride == 1 else nn.ConvTranspose2d
+            convolution = transposed(widths[i], 2 * widths[i + 1], 5, stride, 2, output_padding=stride - 1)
+            self.layers.append(Gated(convolution, widths[i + 1], norm))
+        self.head = nn.Conv2d(channels, out_channels, 1)
 
     def forward(self, z: Tensor) -> Tensor:
         """(N, D) -> (N, out_channels, H, W)."""

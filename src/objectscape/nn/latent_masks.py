@@ -26,16 +26,21 @@ class LatentMasks(nn.Module):
         latent_dim: D of each mask latent.
         encoder_norm: "batch", "instance" or "none".
         decoder_norm: the same.
+        channels: of the outer convolutions of both; the inner ones have twice as many.
     """
 
-    def __init__(self, *, image_size: int, latent_dim: int, encoder_norm: str, decoder_norm: str) -> None:
+    def __init__(
+        self, *, image_size: int, latent_dim: int, encoder_norm: str, decoder_norm: str, channels: int = 32
+    ) -> None:
         super().__init__()
         check_at_least(1, latent_dim=latent_dim)
-        self.encoder = GatedEncoder(image_size=image_size, out_features=FEATURES, norm=encoder_norm)
+        self.encoder = GatedEncoder(image_size=image_size, out_features=FEATURES, norm=encoder_norm, channels=channels)
         self.first = nn.Linear(FEATURES, 2 * latent_dim)
         self.recurrence = nn.LSTMCell(FEATURES + latent_dim, 2 * latent_dim)
         self.next = nn.Linear(2 * latent_dim, 2 * latent_dim)
-        self.decoder = GatedDecoder(image_size=image_size, latent_dim=latent_dim, out_channels=1, norm=decoder_norm)
+        self.decoder = GatedDecoder(
+            image_size=image_size, latent_dim=latent_dim, out_channels=1, norm=decoder_norm, channels=channels
+        )
 
     def infer(self, image: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor]:
         """Sample, mean and std of the posterior, each (B, steps, D), from images (B, 3, H, W)."""
