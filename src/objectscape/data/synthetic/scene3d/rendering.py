@@ -54,7 +54,7 @@ def render(
     *,
     antialias: int = 2,
     shadows: Shadows = "soft",
-    shadow_samples: int = 4,
+    shadow_samples: int = 2,
     reflections: bool = True,
     chunk: int | None = None,
     seed: int = 0,

@@ -277,9 +277,18 @@ def candidates(bodies: Bodies, tip: Tensor, spread: Tensor, point: Tensor, skip:
     least = torch.where(sine < 1, least, -float("inf"))  # the lamp is inside of the ball: every ray may meet it
     least = torch.where(bodies.reach > 0, least, float("inf"))
     near = torch.bmm(axis, ray.transpose(0, 1)) > least[..., None]  # B, N, R
-    near &= (bodies.number[..., None] != skip[:, None]) & (skip >= 0)[:, None]
-    scene, slot, place = near.nonzero().unbind(1)
-    return scene * point.shape[2] + place, bodies.number[scene, slot]
+    return _pairs(bodies, near, skip)
+
+
+def _pairs(bodies: Bodies, near: Tensor, skip: Tensor) -> tuple[Tensor, Tensor]:
+    """(K,) ray b * R + r and (K,) body where `near` (B, N, R) holds, but for what `skip` (B, R) leaves out."""
+    near &= bodies.number.int()[..., None] != skip.int()[:, None]
+    near &= (skip >= 0)[:, None]
+    pair = near.view(-1).nonzero()[:, 0]  # on the CPU much faster than nonzero of three axes
+    count = skip.shape[1]
+    row = pair // count
+    body = bodies.number.view(-1)[row]
+    return pair - (row - bodies.scene[body]) * count, body
 
 
 def meet(bodies: Bodies, planes: Planes, start: Tensor, way: Tensor, skip: Tensor) -> tuple[Tensor, Tensor]:
@@ -299,9 +308,7 @@ def meet(bodies: Bodies, planes: Planes, start: Tensor, way: Tensor, skip: Tenso
     ahead = bodies.middle @ way.transpose(0, 1) - (start * way).sum(0)[:, None]
     square = bodies.reach.square()[..., None] * 1.001 + 1e-4  # rounding
     near = (from_start - ahead * ahead.clamp_min(0) < square) & (bodies.reach > 0)[..., None]
-    near &= (bodies.number[..., None] != skip[:, None]) & (skip >= 0)[:, None]
-    scene, slot, place = near.nonzero().unbind(1)
-    ray, body = scene * start.shape[2] + place, bodies.number[scene, slot]
+    ray, body = _pairs(bodies, near, skip)
     depth = enter_bodies(bodies, body, start.flatten(1)[:, ray], way.flatten(1)[:, None, ray])[0]
     hit = (depth < float("inf")).nonzero()[:, 0]  # a miss must not win over the sky, which is infinitely far, too
     keys.view(-1).scatter_reduce_(0, ray[hit], encode(depth, body)[hit], "amin")
@@ -329,23 +336,26 @@ def hidden(
     if pattern is None:
         size = torch.zeros_like(size)
     ray, body = candidates(bodies, lamp, size, point, skip)
-    way = lamp[bodies.scene[body]].t() - point.flatten(1)[:, ray]
-    if pattern is not None:  # the lamp's cone narrows towards the point: fewer pairs are left
-        offset = bodies.center[body].t() - point.flatten(1)[:, ray]
+    scene, start = bodies.scene[body], point.flatten(1)[:, ray]
+    way = lamp.t()[:, scene] - start
+    if pattern is not None:
+        # Towards the point the cone narrows from the lamp's radius to nothing: this leaves fewer pairs.
+        offset = bodies.center.t()[:, body] - start
         scale = (way * way).sum(0).rsqrt()
-        along = (offset * way).sum(0) * scale
-        width = bodies.radius[body] + size[bodies.scene[body]] * ((along + bodies.radius[body]) * scale).clamp(0, 1)
+        along, radius = (offset * way).sum(0) * scale, bodies.radius[body]
+        width = radius + size[scene] * ((along + radius) * scale).clamp(0, 1)
         some = ((offset * offset).sum(0) - along * along < width * width + 1e-4).nonzero()[:, 0]
-        ray, body, way = ray[some], body[some], way[:, some]
-    scene, place, way = bodies.scene[body], ray % point.shape[2], way[:, None]  # 3, 1, K
+        ray, body, scene, start, way = ray[some], body[some], scene[some], start[:, some], way[:, some]
+    way = way[:, None]  # 3, 1, K
     if pattern is not None:
         toward = torch.nn.functional.normalize(lamp, dim=1)  # the disk faces the origin
         helper = torch.where(toward[:, 2:].abs() < 0.9, toward.new_tensor([0, 0, 1.0]), toward.new_tensor([1.0, 0, 0]))
         right = torch.nn.functional.normalize(torch.linalg.cross(helper, toward), dim=1)
         up = torch.linalg.cross(toward, right)
-        right, up = ((axis * size[:, None])[scene].t()[:, None] for axis in (right, up))
+        right, up = ((axis * size[:, None]).t()[:, None, scene] for axis in (right, up))
+        place = ray - scene * point.shape[2]
         way = way + right * pattern[0][:, place] + up * pattern[1][:, place]  # 3, S, K
-    hit = enter_bodies(bodies, body, point.flatten(1)[:, ray], way) < 1
+    hit = enter_bodies(bodies, body, start, way) < 1
     result = torch.zeros(len(hit), skip.numel(), device=point.device)
     sample, pair = hit.nonzero().unbind(1)
     result.view(-1)[sample * skip.numel() + ray[pair]] = 1
