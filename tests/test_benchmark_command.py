@@ -186,6 +186,7 @@ def test_a_list_stands_for_its_recipes(tmp_path: Path) -> None:
 def test_a_sweep_over_recipes_names_each_run_by_its_recipe() -> None:
     assert "name=${hydra:runtime.choices.recipe}" in prepare(["recipe=quickstart,slot_attention/tetrominoes"])
     assert "name=quickstart" in prepare(["recipe=quickstart", "seed=1,2"])
+    assert "++data.count=8" in prepare(["recipe=quickstart,slot_attention/tetrominoes", "data.count=8"])
 
 
 def write_run(folder: Path, *, state: str = "done", ari_fg: float | None = 0.95, **status: Any) -> RunFolder:

@@ -78,10 +78,12 @@ def prepare(words: list[str]) -> list[str]:
     chosen = [o for o in overrides if o.key_or_group in GROUPS]
     targets = [word for word in words if word.lstrip("+").startswith(("model._target_=", "data._target_="))]
     base = _compose([*(f"{o.key_or_group}={_values(o)[0]}" for o in chosen), *targets])
+    several = any(o.is_sweep_override() for o in chosen)  # and not every recipe mentions the same options
     prepared = []
     for override, word in zip(overrides, words, strict=True):
         as_it_is = override.key_or_group in GROUPS or override.key_or_group.startswith("hydra") or word[0] in "+~"
-        prepared.append(word if as_it_is else _check(base, override, word))
+        checked = word if as_it_is else _check(base, override, word)
+        prepared.append(checked if as_it_is or not several else f"++{checked.lstrip('+')}")
     if not any(o.key_or_group == "name" for o in overrides):
         recipes = [_values(o) for o in chosen if o.key_or_group == "recipe"]
         prepared += [f"name={r[0]}" if len(r) == 1 else "name=${hydra:runtime.choices.recipe}" for r in recipes]
