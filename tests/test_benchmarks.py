@@ -15,7 +15,7 @@ from benchmarks import __main__ as command
 from benchmarks.measure import MIB, in_turns, peak_memory, row, seconds
 
 
-@pytest.mark.parametrize("name", command.DEFAULT)
+@pytest.mark.parametrize("name", [*command.DEFAULT, "iterative"])
 def test_every_benchmark_gives_rows(name: str) -> None:
     threads = torch.get_num_threads()
     rows = importlib.import_module(f"benchmarks.{name}").run(quick=True)
