@@ -237,7 +237,7 @@ def _mark(sheet: Sheet, row: int, column: int, traversal: Traversal, m: int, col
     """A triangle below a row where the dimension's own value lies between the values drawn."""
     from matplotlib.patches import Polygon
 
-    values = traversal.values[m].double().numpy()
+    values = traversal.values[m].double().cpu().numpy()
     place = float(np.interp(float(traversal.current[m]), values, np.arange(len(values))))
     (x, y), (end, _) = sheet.corner(row, column), sheet.corner(row, column + len(values) - 1)
     x += place / (len(values) - 1) * (end - x) + sheet.w / 2
