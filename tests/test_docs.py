@@ -157,7 +157,7 @@ def test_a_command_that_is_not_run_exists(words: list[str], capsys: pytest.Captu
         if any(word.startswith("data=") for word in data):
             check_settings(data)
     elif verb == "data" and len(rest) > 1 and rest[0] in ("info", "make", "convert") and rest[1].islower():
-        own = {"train", "val", "test", "n", "source", "path"}
+        own = {"train", "val", "test", "n", "size", "source", "path"}
         keys = [word for word in settings if word.partition("=")[0] not in own]
         check_settings([f"data={rest[1]}", *(f"data.{word}" for word in keys)])
 

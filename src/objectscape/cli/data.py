@@ -28,6 +28,7 @@ def main(words: list[str]) -> int:
         epilog="examples:\n"
         "  objectscape data info tetrominoes\n"
         "  objectscape data make tetrominoes train=60000 test=320 path=tetrominoes.h5\n"
+        "  objectscape data make clevr_like n=60000 size=128 path=clevr_like.h5\n"
         "  objectscape data fetch objects_room --to datasets\n"
         "  objectscape data convert objects_room source=objects_room_train.tfrecords path=room.h5\n"
         "  objectscape data check objects_room.h5",
@@ -106,11 +107,15 @@ def make(name: str, settings: dict[str, str]) -> int:
     from objectscape.data.synthetic.base import SyntheticScenes
 
     counts = {split: int(settings.pop(split)) for split in SPLITS if split in settings}
-    if "n" in settings:
-        counts.setdefault("train", int(settings.pop("n")))
+    if "n" in settings or not counts:  # the other splits have their usual counts, 0 here
+        counts = {**dict.fromkeys(SPLITS, 0), "train": int(settings.pop("n", 0)), **counts}
+    if "size" in settings:
+        side = settings.pop("size")
+        if "image_size" not in configs.arguments(_config(name, settings)._target_):
+            height, width = build_split(_config(name, settings), "test").spec.image_size
+            raise ValueError(f"size={side}: the pictures of {name} are always {width} x {height}; leave size out")
+        settings["image_size"] = side
     target = _target(settings, name)
-    if not counts:
-        counts = dict.fromkeys(SPLITS, 0)
     splits = {}
     for split, count in counts.items():
         config = _config(name, {**settings, **({"count": str(count)} if count else {})})

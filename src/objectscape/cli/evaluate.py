@@ -19,6 +19,7 @@ from objectscape.cli.common import (
     open_model,
     split_words,
 )
+from objectscape.cli.shifts import evaluate_shifts
 from objectscape.contract import Generates
 from objectscape.data.loading import EvalLoader
 from objectscape.evaluation.generation import evaluate_generation
@@ -35,7 +36,8 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="examples:\n"
         "  objectscape evaluate RUN\n"
         "  objectscape evaluate RUN RUN2 data=multi_dsprites data.variant=binarized\n"
-        "  objectscape evaluate RUN model.slots=11 model.iterations=5 --tag more-slots",
+        "  objectscape evaluate RUN model.slots=11 model.iterations=5 --tag more-slots\n"
+        "  objectscape evaluate RUN --shifts             # every controlled shift of a rendered data set, in one table",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("words", nargs="+", metavar="RUN | key=value", help="run folders, and data/model options")
@@ -47,6 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--samples", type=int, help="scenes to imagine for the Frechet distance (default: --images)")
     parser.add_argument("--inception", type=Path, help="weights for the FID: objectscape data fetch inception")
     parser.add_argument("--tag", help="name of the result file, if not the data set's name")
+    parser.add_argument("--shifts", action="store_true", help="on every variant of the data set, as one table")
     return parser
 
 
@@ -56,9 +59,12 @@ def main(words: list[str]) -> int:
     runs = [RunFolder.open(Path(word)) for word in options.words if "=" not in word]
     if not runs:
         raise ValueError("name at least one run folder: objectscape evaluate RUN")
+    settings = [word for word in options.words if "=" in word]
     for run in runs:
-        scores = evaluate_run(run, [word for word in options.words if "=" in word], options)
-        print_scores(str(run.path), scores)
+        if options.shifts:
+            evaluate_shifts(run, settings, options, evaluate_run)
+        else:
+            print_scores(str(run.path), evaluate_run(run, settings, options))
     return 0
 
 
@@ -79,7 +85,7 @@ def evaluate_run(run: RunFolder, words: list[str], options: argparse.Namespace) 
         "model": model_words,
         "parameters": sum(p.numel() for p in model.parameters()),
     }
-    if isinstance(model, Generates):
+    if isinstance(model, Generates) and not options.shifts:  # what it imagines is the same on every variant
         result = evaluate_generation(
             model,
             loader,

@@ -1,0 +1,71 @@
+"""The table of `objectscape evaluate --shifts`: one run on every variant of a rendered data set."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+
+from rich.table import Table
+
+from objectscape.checkpoints.run_folder import RunFolder
+from objectscape.cli import config as configs
+from objectscape.cli.common import build_split, console, data_config, split_words
+from objectscape.evaluation.protocols import Score
+from objectscape.evaluation.results import number
+
+COLUMNS = ("ari_fg", "miou", "mse")
+"""Metrics that become columns, where the model and the data have them."""
+
+Evaluate = Callable[[RunFolder, list[str], argparse.Namespace], dict[str, Score]]
+
+
+def evaluate_shifts(
+    run: RunFolder, words: list[str], options: argparse.Namespace, evaluate_run: Evaluate
+) -> dict[str, dict[str, Score]]:
+    """Evaluate a run on every variant of its data, or of the data that `words` name, and print the table.
+
+    Args:
+        run: a trained run.
+        words: `data` and `model` options; not `data.variant`.
+        options: of `objectscape evaluate`.
+        evaluate_run: evaluates on one variant and writes the result into the run.
+
+    Raises:
+        ValueError: if the data set has no variants.
+    """
+    _, data_words = split_words(words)
+    dataset = build_split(data_config(run, data_words), options.split)
+    variants = getattr(dataset, "VARIANTS", None)
+    if variants is None:
+        families = ", ".join(name for name in configs.options("data") if name.endswith("_like"))
+        raise ValueError(f"{dataset.spec.name} has no variants to shift to; add data=NAME, one of {families}")
+    home = dataset.variant  # type: ignore[attr-defined]
+    tag = options.tag
+    found = {}
+    for variant in sorted(variants, key=lambda name: name != home):  # its own variant first
+        options.tag = f"{tag}-{variant}" if tag else None
+        found[variant] = evaluate_run(run, [*words, f"data.variant={variant}"], options)
+    options.tag = tag
+    _print(str(run.path), home, {name: rules.text for name, rules in variants.items()}, found)
+    return found
+
+
+def _print(title: str, home: str, texts: dict[str, str], found: dict[str, dict[str, Score]]) -> None:
+    columns = [name for name in COLUMNS if any(name in scores for scores in found.values())]
+    table = Table(title=f"{title}: mean, and the change against {home}", title_justify="left")
+    table.add_column("variant", no_wrap=True)
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("what is different")
+    for variant, scores in found.items():
+        cells = []
+        for name in columns:
+            if name not in scores:
+                cells.append("-")
+                continue
+            mean = scores[name].mean
+            change = mean - found[home][name].mean
+            cells.append(number(mean) if variant == home or math.isnan(change) else f"{number(mean)} {change:+.3f}")
+        table.add_row(variant, *cells, texts[variant])
+    console.print(table)
