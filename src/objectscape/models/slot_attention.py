@@ -40,6 +40,10 @@ class SlotAttentionOutput(Decomposition):
 
     attention: Tensor
     """(B, K, H, W) attention of the last iteration; sums to 1 over K. Coarser than `masks`, and often less clean."""
+    step_slots: Tensor
+    """(B, T, K, D) after every iteration; `SlotAttentionModel.decode` shows what each has found."""
+    step_attention: Tensor
+    """(B, T, K, H, W) of every iteration."""
 
     @property
     def other_masks(self) -> dict[str, Tensor]:
@@ -152,14 +156,19 @@ class SlotAttentionModel(Model):
         image = scene.pixels
         check_images(image, self.image_size)
         tokens = self.encoder(2 * image - 1)  # (B, H*W, C)
-        last = self.attention(tokens, noise)
-        drawn = self.decode(last.slots)
+        steps = self.attention.trajectory(tokens, noise)
+        slots = torch.stack([step.slots for step in steps], 1)  # (B, T, K, D)
+        maps = torch.stack([step.attention for step in steps], 1)  # (B, T, K, h*w)
+        attention = maps.unflatten(-1, self.image_size)
+        drawn = self.decode(slots[:, -1])
         return SlotAttentionOutput(
             recon=drawn.recon,
             masks=drawn.masks,
             components=drawn.components,
-            slots=last.slots,
-            attention=last.attention.unflatten(-1, self.image_size),
+            slots=slots[:, -1],
+            attention=attention[:, -1],
+            step_slots=slots,
+            step_attention=attention,
         )
 
     def decode(self, slots: Tensor) -> Decomposition:
