@@ -19,6 +19,7 @@ from objectscape.evaluation.pictures import object_traversals, stages
 from objectscape.models.efficientmorl import EfficientMORL
 from objectscape.models.iodine import IODINE
 from objectscape.models.monet import MONet
+from objectscape.models.slot_attention import SlotAttentionModel
 from objectscape.scene import Decomposition, Scene
 
 SIZE = 96  # no enlargement in the animations, so that pixels can be compared
@@ -107,6 +108,23 @@ def test_every_iteration_of_iodine_is_a_stage() -> None:
     found = stages(model, output)
     assert [stage.name for stage in found] == ["step 0", "step 1", "step 2"]
     assert torch.equal(found[1].output.components, output.step_components[:, 1])
+
+
+def test_every_iteration_of_slot_attention_is_a_stage() -> None:
+    torch.manual_seed(0)
+    model = SlotAttentionModel(image_size=16, slots=3, slot_size=8, encoder_channels=8, decoder="broadcast").eval()
+    scene = Scene(image=torch.rand(2, 3, 16, 16))
+    noise = torch.randn(2, 3, 8)
+    with torch.no_grad():
+        output = model(scene, noise=noise)
+        found = stages(model, output)
+        assert [stage.name for stage in found] == ["iteration 1", "iteration 2", "iteration 3"]
+        torch.testing.assert_close(found[-1].output.recon, output.recon)
+        assert torch.equal(found[-1].attention, output.attention)
+        model.iterations = 1  # what the first of three iterations left is what the only one leaves
+        alone = model(scene, noise=noise)
+    torch.testing.assert_close(found[0].output.masks, alone.masks)
+    torch.testing.assert_close(found[0].attention, alone.attention)
 
 
 def test_a_model_without_steps_has_no_stages() -> None:
