@@ -49,7 +49,7 @@ def main(words: list[str]) -> int:
         epilog="examples:\n"
         "  objectscape benchmark recipes=slot_attention/tetrominoes,iodine/tetrominoes seeds=0,1,2 out=bench\n"
         "  objectscape benchmark recipes=multi_object seeds=0,1,2,3,4 out=bench trainer.max_steps=50000\n"
-        "  objectscape benchmark recipes=multi_object_clevr6 seeds=0,1,2 out=bench data.path=clevr.h5\n"
+        "  objectscape benchmark recipes=multi_object_clevr6 seeds=0,1,2 out=bench data.path=FILE\n"
         "  objectscape benchmark recipes=multi_object seeds=0,1 out=b hydra/launcher=joblib hydra.launcher.n_jobs=4\n"
         "  objectscape benchmark out=bench --table      # of what is there\n\n"
         "lists: " + "; ".join(f"{name} = {', '.join(recipes)}" for name, recipes in LISTS.items()),
