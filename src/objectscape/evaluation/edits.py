@@ -61,7 +61,7 @@ def interpolate(model: nn.Module, scene_a: Scene, scene_b: Scene, steps: int = 8
         b, present_b = _infer(model, scene_b)
         _check_alike(a, b)
         decode = decoder_of(model)
-        if not _order_matters(decode, (a, present_a)):
+        if not order_matters(decode, (a, present_a)):
             partners = _pair(a, b)  # (B, K)
             b = b.gather(1, partners.unsqueeze(-1).expand_as(b))
             present_b = present_b.gather(1, partners)
@@ -102,7 +102,7 @@ def swap_objects(
             if bool(((slot < 0) | (slot >= count)).any()):
                 raise ValueError(f"{name}={slot.tolist()}; the scenes have slots 0..{count - 1}")
         one_last = (at_a == count - 1) != (at_b == count - 1)
-        if bool(one_last.any()) and _order_matters(decode, (a, present_a)):
+        if bool(one_last.any()) and order_matters(decode, (a, present_a)):
             raise ValueError(
                 f"slot_a={at_a.tolist()}, slot_b={at_b.tolist()}: this model's last slot ({count - 1}) takes whatever "
                 "the others leave, so it changes places only with the last slot of the other scene"
@@ -155,7 +155,7 @@ def object_slots(model: nn.Module, drawn: Decomposition) -> Tensor:
     score = torch.where(background, -1 - edge, area)
     score = torch.where(area >= VISIBLE, score, score.new_tensor(-3.0))
     present = drawn.slots.new_ones(drawn.slots.shape[:2]) if drawn.present is None else drawn.present
-    if count > 1 and _order_matters(decoder_of(model), (drawn.slots, present)):
+    if count > 1 and order_matters(decoder_of(model), (drawn.slots, present)):
         score[:, -1] = -4
     return score.argmax(1)
 
@@ -201,7 +201,8 @@ def decoder_of(model: nn.Module) -> Callable[[Tensor, Tensor], Decomposition]:
     return lambda slots, present: method(slots)
 
 
-def _order_matters(decode: Callable[[Tensor, Tensor], Decomposition], latents: Latents) -> bool:
+def order_matters(decode: Callable[[Tensor, Tensor], Decomposition], latents: Latents) -> bool:
+    """Whether slots in reverse order draw another scene, as with masks from stick-breaking."""
     slots, present = (t[:1] for t in latents)
     masks = decode(slots, present).masks
     reverse = decode(slots.flip(1), present.flip(1)).masks.flip(1)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from objectscape.evaluation.edits import decoder_of
+from objectscape.evaluation.edits import decoder_of, order_matters
 from objectscape.metrics.activeness import image_variance, latent_ranges, traversal_values
 from objectscape.scene import Decomposition, Scene
 from objectscape.seeding import derive_generator
@@ -118,7 +118,7 @@ def activeness(
     slot_ids: Tensor | None = None,
     steps: int = 6,
     seed: int = 0,
-    batch_size: int = 64,
+    batch_size: int = 16,
 ) -> Tensor:
     """How much the picture of each scene changes as each dimension of one of its slots runs through its range.
 
@@ -146,12 +146,39 @@ def activeness(
         chances = (present > 0).float().cpu() + 1e-9  # a scene without any used slot still moves one
         slot_ids = torch.multinomial(chances, 1, generator=derive_generator(seed, "activeness")).squeeze(1)
     dims = torch.arange(slots.shape[-1], device=slots.device)
+    alone = slots.shape[1] > 1 and not order_matters(decode, latents)
     rows = []
     for scene, used, slot in zip(slots, present, slot_ids.tolist(), strict=True):
         moved = _moved(scene, values, slot, dims)  # (D S, K, D)
-        images = torch.cat([decode(part, used.expand(len(part), -1)).recon for part in moved.split(batch_size)])
+        images = _redraw_one(decode, scene, used, moved[:, slot], slot, batch_size) if alone else None
+        if images is None:
+            images = torch.cat([decode(part, used.expand(len(part), -1)).recon for part in moved.split(batch_size)])
         rows.append(image_variance(images.unflatten(0, (-1, steps))))
     return torch.stack(rows)
+
+
+def _redraw_one(
+    decode: Decode, scene: Tensor, used: Tensor, moved: Tensor, slot: int, batch_size: int
+) -> Tensor | None:
+    """The scene with `slot` replaced by each of `moved` (V, D), at the cost of drawing one slot each: (V, 3, H, W).
+
+    Where slots are drawn one by one and masks are a softmax over slots, a scene that holds many variants of a slot
+    side by side tells how much each of them weighs against the rest of the scene. Whether that is so is tested on the
+    first and the last variant: None if not, or if a variant hides the rest too well to see its weights.
+    """
+    rest = [k for k in range(len(scene)) if k != slot]
+    images = []
+    for part in moved.split(batch_size * len(scene)):
+        drawn = decode(torch.cat([scene[rest], part])[None], torch.cat([used[rest], used.new_ones(len(part))])[None])
+        masks, colored = drawn.masks[0], drawn.masks[0] * drawn.components[0]  # (K - 1 + v, 1 or 3, H, W)
+        count = len(rest)
+        weight = masks[:count].sum(0) + masks[count:]
+        images.append((colored[:count].sum(0) + colored[count:]) / weight)
+    result = torch.cat(images)
+    ends = scene.repeat(2, 1, 1)
+    ends[:, slot] = moved[[0, -1]]
+    checked = torch.allclose(decode(ends, used.expand(2, -1)).recon, result[[0, -1]], rtol=1e-3, atol=1e-4)
+    return result if checked and bool(result.isfinite().all()) else None
 
 
 def _moved(slots: Tensor, values: Tensor, slot: int, dims: Tensor) -> Tensor:

@@ -176,11 +176,17 @@ def dci(
 
 
 def split_scenes(scenes: Tensor, seed: int, share: float = 0.5) -> tuple[Tensor, Tensor]:
-    """Positions of the objects of a random `share` of the scenes, and of the others; `scenes` (n,) int64."""
+    """Positions of the objects of a random `share` of the scenes, and of the others; `scenes` (n,) int64.
+
+    Raises:
+        ValueError: if there are fewer than two scenes.
+    """
     kinds, number = scenes.unique(return_inverse=True)
+    if len(kinds) < 2:
+        raise ValueError(f"{len(kinds)} scene(s) with objects; learning and testing need at least two")
     chosen = torch.zeros(len(kinds), dtype=torch.bool)
     order = torch.randperm(len(kinds), generator=derive_generator(seed, "split"))
-    chosen[order[: max(1, round(share * len(kinds)))]] = True
+    chosen[order[: min(max(1, round(share * len(kinds))), len(kinds) - 1)]] = True
     first = chosen[number]
     return first.nonzero().squeeze(1), (~first).nonzero().squeeze(1)
 

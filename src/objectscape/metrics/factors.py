@@ -94,10 +94,14 @@ class Factor:
         return ((_numbers(self.name, self.kind, values) - self.center) / self.scale).float()
 
     def score(self, prediction: Tensor, target: Tensor) -> float:
-        """Accuracy of a categorical factor, R2 of the others; both arguments (n, P), `target` from `encode`."""
+        """Accuracy of a categorical factor, R2 of the others (NaN if all targets are the same).
+
+        Both arguments are (n, P); `target` is from `encode`.
+        """
         if self.kind == "categorical":
             return float((prediction.argmax(1) == target.argmax(1)).float().mean())
-        return float(1 - (prediction - target).square().sum() / (target - target.mean(0)).square().sum())
+        spread = float((target - target.mean(0)).square().sum())
+        return 1 - float((prediction - target).square().sum()) / spread if spread else math.nan
 
     def chance(self, target: Tensor) -> float:
         """The score of the best constant prediction."""
