@@ -4,7 +4,7 @@ The model, for a surface of albedo a, metal m, roughness r, normal n:
 
 * diffuse: (1 - m) a (ambient + sum over lamps of their light), by the cosine of incidence, less what is hidden;
 * ambient: from above in full, from below by half (0.75 + 0.25 n_z), less what solids near by keep away, taken as balls;
-* highlights: the GGX lobe in the approximation of Karas (SIGGRAPH 2015, "Optimizing PBR for mobile"), with r^2 widened
+* highlights: the GGX lobe in the approximation of Karis (SIGGRAPH 2013) and Unity's mobile shaders, with r^2 widened
   by the angle at which the lamp is seen, so that large lamps have large highlights;
 * mirrors: one ray per sample, scattered by r^2, into the scene without further mirrors, times Schlick's Fresnel term.
 """
@@ -20,6 +20,12 @@ from torch import Tensor
 from objectscape.data.synthetic.scene3d import textures, trace
 from objectscape.data.synthetic.scene3d.trace import Bodies
 from objectscape.data.synthetic.scene3d.world import TEXTURES, World
+
+_DULL = 0.9
+"""From this roughness on, surfaces other than metal have no highlight worth its time."""
+
+_MIRROR = 0.4
+"""Below this roughness, they mirror their surroundings."""
 
 _COLOR, _METAL, _ROUGH, _NORMAL = slice(0, 3), 3, 4, slice(5, 8)
 
@@ -138,7 +144,7 @@ def shade(
         powers.append(power)
         light += power * world.lights.color[:, number].t()[..., None]
     color = rows[_COLOR] * light * (1 - rows[_METAL])
-    shiny = (((rows[_ROUGH] < 1) | (rows[_METAL] > 0)) & ~sky).flatten().nonzero()[:, 0]
+    shiny = (((rows[_ROUGH] < _DULL) | (rows[_METAL] > 0)) & ~sky).flatten().nonzero()[:, 0]
     if len(shiny):
         glints = _glints(world, bodies, surfaces, start, way, point, rows, powers, surface, shiny, options)
         color.flatten(1)[:, shiny] += glints
@@ -199,19 +205,19 @@ def _glints(
     facing = -(view * normal).sum(0)
     color = torch.zeros_like(base)
     for number, power in enumerate(powers):
-        lamp = world.lights.position[:, number][scene].t()
+        lamp = world.lights.position[:, number].t()[:, scene]
         to = lamp - point
         near = (to * to).sum(0).rsqrt()
         half = to * near - view
         half = half * (half * half).sum(0).clamp_min(1e-9).rsqrt()
         turned = (half * normal).sum(0).clamp(0, 1)
-        grazing = -(half * view).sum(0)
+        slanted = (half * view).sum(0).square().clamp_min(0.1)
         spread = (wide + world.lights.size[:, number][scene] * near / 2).clamp_max(1)
         lobe = turned * turned * (spread * spread - 1) + 1.00001
-        strength = wide * wide / (lobe * lobe * (grazing * grazing).clamp_min(0.1) * (4 * wide + 2))
-        color += base * strength * power.flatten()[shiny] * world.lights.color[:, number][scene].t()
+        strength = wide * wide / (lobe * lobe * slanted * (4 * wide + 2))
+        color += base * strength * power.flatten()[shiny] * world.lights.color[:, number].t()[:, scene]
     fresnel = base + (1 - base) * (1 - rows[_ROUGH]).square() * (1 - facing.clamp(0, 1)) ** 5
-    mirrors = ((metal > 0) | (rows[_ROUGH] < 0.4)).nonzero()[:, 0]
+    mirrors = ((metal > 0) | (rows[_ROUGH] < _MIRROR)).nonzero()[:, 0]
     if not len(mirrors):
         return color
     # Back to a bundle: the mirrors of each scene, padded to the number of the scene that has most.

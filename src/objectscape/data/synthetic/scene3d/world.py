@@ -74,7 +74,7 @@ class Material(_Fields):
     metal: Filled = 0.0
     """(B, N) 0: rubber, plastic, paint. 1: metal, which mirrors its surroundings in its own color."""
     roughness: Filled = 0.6
-    """(B, N) 0: polished, small highlights and sharp reflections. 1: dull."""
+    """(B, N) 0: polished, small highlights, sharp mirrors; below 0.4 mirrors all around; from 0.9 on no highlight."""
     texture: Filled = 0
     """(B, N) int64 index into `TEXTURES`."""
     frequency: Filled = 1.0
