@@ -106,6 +106,7 @@ def make(name: str, settings: dict[str, str]) -> int:
     """Render a synthetic data set to a file."""
     from objectscape.data.synthetic.base import SyntheticScenes
 
+    target = _target(settings, name)
     counts = {split: int(settings.pop(split)) for split in SPLITS if split in settings}
     if "n" in settings or not counts:  # the other splits have their usual counts, 0 here
         counts = {**dict.fromkeys(SPLITS, 0), "train": int(settings.pop("n", 0)), **counts}
@@ -115,7 +116,6 @@ def make(name: str, settings: dict[str, str]) -> int:
             height, width = build_split(_config(name, settings), "test").spec.image_size
             raise ValueError(f"size={side}: the pictures of {name} are always {width} x {height}; leave size out")
         settings["image_size"] = side
-    target = _target(settings, name)
     splits = {}
     for split, count in counts.items():
         config = _config(name, {**settings, **({"count": str(count)} if count else {})})

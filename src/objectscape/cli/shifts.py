@@ -12,7 +12,6 @@ from objectscape.checkpoints.run_folder import RunFolder
 from objectscape.cli import config as configs
 from objectscape.cli.common import build_split, console, data_config, split_words
 from objectscape.evaluation.protocols import Score
-from objectscape.evaluation.results import number
 
 COLUMNS = ("ari_fg", "miou", "mse")
 """Metrics that become columns, where the model and the data have them."""
@@ -66,6 +65,6 @@ def _print(title: str, home: str, texts: dict[str, str], found: dict[str, dict[s
                 continue
             mean = scores[name].mean
             change = mean - found[home][name].mean
-            cells.append(number(mean) if variant == home or math.isnan(change) else f"{number(mean)} {change:+.3f}")
+            cells.append(f"{mean:.3f}" if variant == home or math.isnan(change) else f"{mean:.3f} {change:+.3f}")
         table.add_row(variant, *cells, texts[variant])
     console.print(table)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -12,10 +13,6 @@ from torch import Tensor
 from objectscape.data.dataset import SPLITS, SceneDataset
 from objectscape.scene import Scene
 from objectscape.seeding import derive_generator
-
-CHUNK = (
-    1024  # scenes drawn from one generator; part of the definition of "scene number i", so changing it changes the data
-)
 
 Draws = dict[str, Tensor]
 """{name: (n, ...)} the random choices that define n scenes; lives on the CPU."""
@@ -34,6 +31,9 @@ class SyntheticScenes(SceneDataset):
         seed: of the stream.
         published: {split: number of scenes} of the published data set.
     """
+
+    chunk: ClassVar[int] = 1024
+    """Scenes drawn from one generator: part of the definition of "scene number i", so changing it changes the data."""
 
     def __init__(self, *, split: str, count: int | None, seed: int, published: Mapping[str, int]) -> None:
         if split not in SPLITS:
@@ -71,7 +71,7 @@ class SyntheticScenes(SceneDataset):
 
     def all(self, device: torch.device | str = "cpu") -> Scene:
         """Every scene of the split as one batch on `device`: the resident form."""
-        block = 64 if torch.device(device).type == "cpu" else CHUNK  # a small block stays in a processor's cache
+        block = 64 if torch.device(device).type == "cpu" else 1024  # a small block stays in a processor's cache
         parts = [slice(start, start + block) for start in range(0, self.count, block)]
         return Scene.cat([self.paint({k: v[part] for k, v in self._table.items()}, device) for part in parts])
 
@@ -81,8 +81,8 @@ class SyntheticScenes(SceneDataset):
 
     def draw_split(self) -> Draws:
         """The draws of every scene of the split, in order."""
-        chunks = -(-self.count // CHUNK)
-        parts = [self.draw(CHUNK, derive_generator(self.seed, self.split, "chunk", c)) for c in range(chunks)]
+        chunks = -(-self.count // self.chunk)
+        parts = [self.draw(self.chunk, derive_generator(self.seed, self.split, "chunk", c)) for c in range(chunks)]
         return {name: torch.cat([part[name] for part in parts])[: self.count] for name in parts[0]}
 
     @cached_property

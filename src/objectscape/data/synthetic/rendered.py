@@ -236,6 +236,8 @@ class RenderedScenes(SyntheticScenes):
     SOURCE: ClassVar[str]
     NOTES: ClassVar[str] = "A look-alike, rendered by objectscape: never compare scores with published ones."
 
+    chunk = 320  # a validation or test split; drawing costs more here, because it looks what is visible
+
     rules: Any
 
     def __init__(
