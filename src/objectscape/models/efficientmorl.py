@@ -39,8 +39,6 @@ from objectscape.nn.slot_encoder import SlotEncoder
 from objectscape.nn.validation import check_at_least, check_choice, check_images, check_noise, check_positive
 from objectscape.scene import Decomposition, Losses, Scene
 
-TOKEN_SIZE = 64
-"""Channels of the encoder and of the tokens, whatever the size of a slot."""
 HIDDEN_SIZE = 128
 """Hidden width of the prior network and of the refinement's MLP."""
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
@@ -78,7 +76,8 @@ class EfficientMORLOutput(Decomposition):
     layer_slots: Tensor
     """(B, L, K, D) the draws from them; `EfficientMORL.decode` shows what each layer has found."""
     layer_attention: Tensor
-    """(B, L, K, H, W) which slot explains which token; sums to 1 over K."""
+    """(B, L, K, h, w) which slot explains which token; sums to 1 over K. (h, w) is the grid of tokens, (H, W) if all
+    `encoder_strides` are 1."""
     layer_kl: Tensor
     """(B, L, K) KL of each layer against its prior in nats."""
     prior_mean: Tensor
@@ -217,9 +216,14 @@ class EfficientMORL(Model):
         prior: "reversed++" (p(z^L) = N(0, 1), p(z^l | z^(l+1)); refinements are held to p(z^1 | z^2)), "reversed" (the
             same, refinements held to N(0, 1)), or "bottom_up" (p(z^1) = N(0, 1), p(z^l | z^(l-1))).
         gru: "dual" (one GRU for means, one for scales), or "single".
-        decoder: "iodine", "small", "big" (sides must be multiples of 16), or Slot Attention's "broadcast" and
-            "deconvolution"; see `objectscape.nn.slot_decoders`.
+        encoder_channels: width of the encoder's convolutions and of the tokens.
+        encoder_strides: of its four convolutions. With all 1, every pixel is a token; larger ones save time.
+        decoder: "iodine", "small", "big" (sides must be multiples of 16), Slot Attention's "broadcast" and
+            "deconvolution", or the fast "patch" (sides multiples of 4); see `objectscape.nn.slot_decoders`.
         decoder_channels: width of the decoder's convolutions; None for the published one.
+        initialization: "released" (Xavier weights times 0.02, so that the first pictures are flat gray and all slots
+            alike; the dual GRU's from N(0, 1)), or "sharp" (ours, see `_initialize_sharp`: slots compete and tell
+            objects apart from the first step on, which saves thousands of steps).
         likelihood: "mixture" of one Gaussian per slot at every pixel and channel (backgrounds go to one slot), or one
             "gaussian" around the blended picture.
         pixel_std: standard deviation of every pixel and channel.
@@ -245,8 +249,11 @@ class EfficientMORL(Model):
         curriculum: Sequence[Sequence[int]] = (),
         prior: Literal["reversed++", "reversed", "bottom_up"] = "reversed++",
         gru: Literal["dual", "single"] = "dual",
-        decoder: Literal["iodine", "small", "big", "broadcast", "deconvolution"] = "iodine",
+        encoder_channels: int = 64,
+        encoder_strides: Sequence[int] = (1, 1, 1, 1),
+        decoder: Literal["iodine", "small", "big", "broadcast", "deconvolution", "patch"] = "iodine",
         decoder_channels: int | None = None,
+        initialization: Literal["released", "sharp"] = "released",
         likelihood: Literal["mixture", "gaussian"] = "mixture",
         pixel_std: float = 0.1,
         beta: float = 1.0,
@@ -261,6 +268,7 @@ class EfficientMORL(Model):
         check_at_least(0, layers=layers)
         check_choice("prior", prior, ("reversed++", "reversed", "bottom_up"))
         check_choice("gru", gru, ("dual", "single"))
+        check_choice("initialization", initialization, ("released", "sharp"))
         check_choice("likelihood", likelihood, ("mixture", "gaussian"))
         check_positive(pixel_std=pixel_std)
         if beta < 0:
@@ -271,9 +279,9 @@ class EfficientMORL(Model):
         self.prior, self.likelihood = prior, likelihood
         self.pixel_std, self.beta = pixel_std, beta
 
-        self.encoder = SlotEncoder(image_size=self.image_size, channels=TOKEN_SIZE)
-        self.to_keys = nn.Linear(TOKEN_SIZE, slot_size, bias=False)
-        self.to_values = nn.Linear(TOKEN_SIZE, slot_size, bias=False)
+        self.encoder = SlotEncoder(image_size=self.image_size, channels=encoder_channels, strides=encoder_strides)
+        self.to_keys = nn.Linear(encoder_channels, slot_size, bias=False)
+        self.to_values = nn.Linear(encoder_channels, slot_size, bias=False)
         self.initial = nn.Parameter(torch.cat([torch.zeros(slot_size), torch.ones(slot_size)]))  # std 1.146
         self.bottom_up = BottomUpLayer(slot_size=slot_size, gru=gru)
         self.prior_network = PriorNetwork(slot_size)
@@ -282,10 +290,34 @@ class EfficientMORL(Model):
             decoder, slot_size=slot_size, image_size=self.image_size, channels=decoder_channels
         )
         self.register_buffer("reconstruction_weight", torch.tensor(1.0))
-        self._initialize()
+        if initialization == "released":
+            self._initialize_released()
+        else:
+            self._initialize_sharp()
 
-    def _initialize(self) -> None:
-        """The released code's start: the first pictures are flat gray, all slots alike."""
+    def _initialize_sharp(self) -> None:
+        """Weights that keep the size of what they map, then four corrections."""
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.xavier_normal_(layer.weight)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+            elif isinstance(layer, nn.GRUCell):
+                nn.init.xavier_uniform_(layer.weight_ih)
+                nn.init.orthogonal_(layer.weight_hh)
+                nn.init.zeros_(layer.bias_ih)
+                nn.init.zeros_(layer.bias_hh)
+        with torch.no_grad():
+            for convolution in self.encoder.convs[::2]:
+                convolution.weight.mul_(2)  # else the tokens tell of their place only
+            for projection in (self.bottom_up.to_queries, self.to_keys):
+                projection.weight.mul_(2.5)  # else the layers make all slots alike
+            for head in (self.bottom_up.mlp_scale[-1], self.refiner.mean, self.refiner.scale):
+                head.weight.mul_(0.02)
+            self.bottom_up.mlp_scale[-1].bias.fill_(-1.5)  # with L = 3 a std of 0.1: else noise hides the means
+
+    def _initialize_released(self) -> None:
+        """The released code's start."""
         position = self.encoder.position.projection
         for layer in self.modules():
             if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d) and layer is not position:
@@ -451,7 +483,7 @@ class EfficientMORL(Model):
         """The bottom-up pass, all but the draw from the top posterior.
 
         Returns:
-            posteriors (B, K, 2D) of all L layers, draws (B, K, D) of all but the top one, attention (B, L, K, H, W),
+            posteriors (B, K, 2D) of all L layers, draws (B, K, D) of all but the top one, attention (B, L, K, h, w),
             and the noise for the next draw: None, unless L = 0.
         """
         shape = (len(image), self.slots, self.slot_size)
@@ -459,8 +491,8 @@ class EfficientMORL(Model):
         if noise is None and drawing_means():
             noise = fixed_noise(shape[1:], like=self.initial).expand(shape)
         dtype = self.initial.dtype  # autocast leaves parameters in float32
-        tokens = self.encoder(2 * image - 1)  # (B, H*W, 64)
-        keys, values = self.to_keys(tokens).to(dtype), self.to_values(tokens).to(dtype)  # (B, H*W, D)
+        tokens = self.encoder(2 * image - 1)  # (B, h*w, C)
+        keys, values = self.to_keys(tokens).to(dtype), self.to_values(tokens).to(dtype)  # (B, h*w, D)
         params = self.initial.expand(*shape[:2], -1)  # (B, K, 2D)
         posteriors, draws, maps = [], [], []
         with torch.autocast(image.device.type, enabled=False):
@@ -473,8 +505,8 @@ class EfficientMORL(Model):
                 posteriors.append(params)
                 maps.append(attention)
         empty = keys.new_zeros(len(image), 0, self.slots, keys.shape[1])
-        attention = torch.stack(maps, 1) if maps else empty  # (B, L, K, H*W)
-        return posteriors, draws, attention.unflatten(-1, self.image_size), noise
+        attention = torch.stack(maps, 1) if maps else empty  # (B, L, K, h*w)
+        return posteriors, draws, attention.unflatten(-1, self.encoder.size), noise
 
     def _priors(self, layers: Tensor) -> tuple[Tensor, Tensor]:
         """Posteriors (B, L, K, 2D) -> mean, std (B, L, K, D) of the layers' priors, given fresh draws of neighbors."""

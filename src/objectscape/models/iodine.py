@@ -115,19 +115,28 @@ class SlotDecoder(nn.Module):
     """Spatial broadcast decoder: the slot at every pixel, coordinates, convolutions that keep the size."""
 
     def __init__(
-        self, *, slot_size: int, image_size: tuple[int, int], channels: Sequence[int], kernel: int, coordinates: str
+        self,
+        *,
+        slot_size: int,
+        image_size: tuple[int, int],
+        channels: Sequence[int],
+        kernel: int,
+        coordinates: str,
+        patch: int,
     ) -> None:
         super().__init__()
-        grid = coordinate_channels(coordinates, image_size)
+        grid = coordinate_channels(coordinates, (image_size[0] // patch, image_size[1] // patch))
         if coordinates == "linear":
             grid = grid.flip(0)  # the released decoder wants the row first
         self.register_buffer("grid", grid, persistent=False)
         self.inputs = slot_size + 1  # with the constant
-        widths = [self.inputs + len(grid), *channels, 4]
+        widths = [self.inputs + len(grid), *channels, 4 * patch**2]
         self.layers = nn.Sequential()
         for before, after in pairwise(widths):
             self.layers.extend([nn.Conv2d(before, after, kernel, padding="same"), nn.ELU()])
         self.layers.pop(-1)
+        if patch > 1:
+            self.layers.append(nn.PixelShuffle(patch))
 
     def forward(self, slots: Tensor) -> tuple[Tensor, Tensor]:
         """(B, K, D) -> RGB (B, K, 3, H, W), unbounded, and mask logits (B, K, 1, H, W), in the slots' dtype."""
@@ -307,6 +316,8 @@ class IODINE(Model):
         decoder_channels: widths of the decoder's hidden convolutions.
         decoder_kernel: side of its kernels, odd.
         decoder_coordinates: "linear" or "cosine" coordinate channels in the decoder.
+        decoder_patch: side in pixels of the square that the decoder draws at each place of its grid; both sides of the
+            image must be multiples of it. 1 is the paper's; 4 saves most of the time.
         refinement_channels: widths of the refinement network's convolutions, each of stride 2.
         refinement_kernel: side of their kernels.
         refinement_mlp: widths of the layers after the average over pixels.
@@ -330,6 +341,7 @@ class IODINE(Model):
         decoder_channels: Sequence[int] = (64, 64, 64, 64),
         decoder_kernel: int = 3,
         decoder_coordinates: Literal["linear", "cosine"] = "linear",
+        decoder_patch: int = 1,
         refinement_channels: Sequence[int] = (64, 64, 64, 64),
         refinement_kernel: int = 3,
         refinement_mlp: Sequence[int] = (256, 256),
@@ -341,13 +353,24 @@ class IODINE(Model):
     ) -> None:
         super().__init__()
         size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-        check_at_least(1, slot_size=slot_size, decoder_kernel=decoder_kernel, refinement_kernel=refinement_kernel)
+        check_at_least(
+            1,
+            slot_size=slot_size,
+            decoder_kernel=decoder_kernel,
+            decoder_patch=decoder_patch,
+            refinement_kernel=refinement_kernel,
+        )
         if decoder_kernel % 2 == 0:
             raise ValueError(f"decoder_kernel={decoder_kernel}; expected an odd number, so that pictures stay in place")
         if len(size) != 2 or min(size) < max(2, decoder_kernel):
             raise ValueError(
                 f"image_size={image_size}: expected one number of pixels, or height and width, at least 2 and at least "
                 f"decoder_kernel={decoder_kernel}."
+            )
+        if any(length % decoder_patch or length // decoder_patch < decoder_kernel for length in size):
+            raise ValueError(
+                f"decoder_patch={decoder_patch} does not fit image_size={image_size} and decoder_kernel="
+                f"{decoder_kernel}: both sides must be multiples of it, and the grid no smaller than a kernel."
             )
         _check_widths("decoder_channels", decoder_channels)
         _check_widths("refinement_channels", refinement_channels)
@@ -368,6 +391,7 @@ class IODINE(Model):
             channels=decoder_channels,
             kernel=decoder_kernel,
             coordinates=decoder_coordinates,
+            patch=decoder_patch,
         )
         self.refinement_inputs = RefinementInputs(
             slot_size=slot_size, image_size=self.image_size, coordinates=refinement_coordinates

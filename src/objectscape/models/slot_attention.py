@@ -30,7 +30,7 @@ from objectscape.contract import Model
 from objectscape.nn.slot_attention import SlotAttention
 from objectscape.nn.slot_decoders import make_slot_decoder
 from objectscape.nn.slot_encoder import SlotEncoder
-from objectscape.nn.validation import check_at_least, check_choice, check_images, check_positive
+from objectscape.nn.validation import check_choice, check_images, check_positive
 from objectscape.scene import Decomposition, Losses, Scene
 
 
@@ -39,11 +39,12 @@ class SlotAttentionOutput(Decomposition):
     """A Decomposition, and where the slots looked."""
 
     attention: Tensor
-    """(B, K, H, W) attention of the last iteration; sums to 1 over K. Coarser than `masks`, and often less clean."""
+    """(B, K, h, w) attention of the last iteration on the grid of tokens, which is (H, W) if all `encoder_strides` are
+    1; sums to 1 over K. Coarser than `masks`, and often less clean."""
     step_slots: Tensor
     """(B, T, K, D) after every iteration; `SlotAttentionModel.decode` shows what each has found."""
     step_attention: Tensor
-    """(B, T, K, H, W) of every iteration."""
+    """(B, T, K, h, w) of every iteration."""
 
     @property
     def other_masks(self) -> dict[str, Tensor]:
@@ -64,8 +65,15 @@ class SlotAttentionModel(Model):
         iterations: refinements of the slots. Settable: more of them at test time help with more slots.
         hidden_size: hidden width of the slots' residual MLP.
         encoder_channels: width of the encoder's convolutions and of the tokens (the authors: 64, on 2-D data 32).
+        encoder_strides: of its four convolutions. With all 1, every pixel is a token; larger ones save time (the
+            paper's set prediction has [1, 2, 2, 1]).
+        encoder_gain: factor on the initial weights of its convolutions. With 1 the tokens at first tell far more of
+            their place than of the picture.
+        attention_gain: factor on the initial weights of queries and keys. With 1 the competition is at first so soft
+            that the iterations make all slots alike, and training takes long to leave that state; from about 4 on it
+            is so hard that it stays as it is.
         decoder: "deconvolution" (the authors' for CLEVR; sides must be multiples of 16), "broadcast" (theirs for 2-D
-            data), or EfficientMORL's "small", "iodine" and "big".
+            data), EfficientMORL's "small", "iodine" and "big", or the fast "patch" (sides multiples of 4).
         decoder_channels: width of the decoder's convolutions; None for the published one.
         decoder_gain: factor on the decoder's initial weights (EfficientMORL: 0.02, the first pictures are flat gray).
         output: "linear" RGB with the error measured on images in [-1, 1], or "sigmoid" RGB and images in [0, 1].
@@ -89,7 +97,10 @@ class SlotAttentionModel(Model):
         iterations: int = 3,
         hidden_size: int = 128,
         encoder_channels: int = 64,
-        decoder: Literal["deconvolution", "broadcast", "small", "iodine", "big"] = "deconvolution",
+        encoder_strides: Sequence[int] = (1, 1, 1, 1),
+        encoder_gain: float = 1.0,
+        attention_gain: float = 1.0,
+        decoder: Literal["deconvolution", "broadcast", "small", "iodine", "big", "patch"] = "deconvolution",
         decoder_channels: int | None = None,
         decoder_gain: float = 1.0,
         output: Literal["linear", "sigmoid"] = "linear",
@@ -106,14 +117,15 @@ class SlotAttentionModel(Model):
             raise ValueError(
                 f"image_size={image_size}: expected one number of pixels, or height and width, at least 1."
             )
-        check_at_least(1, encoder_channels=encoder_channels)
-        check_positive(decoder_gain=decoder_gain)
+        check_positive(encoder_gain=encoder_gain, attention_gain=attention_gain, decoder_gain=decoder_gain)
         check_choice("output", output, ("linear", "sigmoid"))
         check_choice("reduction", reduction, ("mean", "sum"))
         self.image_size = (size[0], size[1])
         self.output = output
         self.reduction = reduction
-        self.encoder = SlotEncoder(image_size=self.image_size, channels=encoder_channels, norm_epsilon=norm_epsilon)
+        self.encoder = SlotEncoder(
+            image_size=self.image_size, channels=encoder_channels, strides=encoder_strides, norm_epsilon=norm_epsilon
+        )
         self.attention = SlotAttention(
             input_size=encoder_channels,
             slots=slots,
@@ -129,9 +141,12 @@ class SlotAttentionModel(Model):
         self.decoder = make_slot_decoder(
             decoder, slot_size=slot_size, image_size=self.image_size, channels=decoder_channels
         )
-        _initialize(self.encoder)
-        _initialize(self.attention)
-        _initialize(self.decoder, gain=decoder_gain)
+        for part in (self.encoder, self.attention, self.decoder):
+            _initialize(part)
+        _scale(self.encoder.convs, encoder_gain)
+        _scale(self.attention.to_queries, attention_gain)
+        _scale(self.attention.to_keys, attention_gain)
+        _scale(self.decoder, decoder_gain)
 
     @property
     def slots(self) -> int:
@@ -155,11 +170,11 @@ class SlotAttentionModel(Model):
         """Decompose a batch of images; `noise` (B, K, D) replaces the draw of the initial slots."""
         image = scene.pixels
         check_images(image, self.image_size)
-        tokens = self.encoder(2 * image - 1)  # (B, H*W, C)
+        tokens = self.encoder(2 * image - 1)  # (B, h*w, C)
         steps = self.attention.trajectory(tokens, noise)
         slots = torch.stack([step.slots for step in steps], 1)  # (B, T, K, D)
         maps = torch.stack([step.attention for step in steps], 1)  # (B, T, K, h*w)
-        attention = maps.unflatten(-1, self.image_size)
+        attention = maps.unflatten(-1, self.encoder.size)
         drawn = self.decode(slots[:, -1])
         return SlotAttentionOutput(
             recon=drawn.recon,
@@ -188,11 +203,19 @@ class SlotAttentionModel(Model):
         return Losses(total=total, terms={"mse": mse.detach()})
 
 
-def _initialize(module: nn.Module, gain: float = 1.0) -> None:
+def _scale(module: nn.Module, gain: float) -> None:
+    """Multiply the weights of the linear layers and convolutions; their biases are still zero."""
+    with torch.no_grad():
+        for layer in module.modules():
+            if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+                layer.weight.mul_(gain)
+
+
+def _initialize(module: nn.Module) -> None:
     """Keras' defaults: Glorot-uniform weights, zero biases, orthogonal recurrence."""
     for layer in module.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.xavier_uniform_(layer.weight, gain)
+            nn.init.xavier_uniform_(layer.weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
         elif isinstance(layer, nn.GRUCell):

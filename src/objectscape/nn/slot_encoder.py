@@ -2,30 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from objectscape.nn.positions import PositionEmbedding
+from objectscape.nn.validation import check_at_least
 
 
 class SlotEncoder(nn.Module):
-    """Four 5x5 convolutions at full resolution, a position embedding, and an MLP on every pixel.
+    """Four 5x5 convolutions, a position embedding, and an MLP on every token.
 
     Args:
         image_size: (H, W) pixels.
         channels: width of the convolutions, of the MLP and of the tokens.
+        strides: of the four convolutions; with all 1, every pixel is a token.
         norm_epsilon: epsilon of the layer normalization.
+
+    Raises:
+        ValueError: if `strides` are not four positive integers.
     """
 
-    def __init__(self, *, image_size: tuple[int, int], channels: int = 64, norm_epsilon: float = 1e-5) -> None:
+    def __init__(
+        self,
+        *,
+        image_size: tuple[int, int],
+        channels: int = 64,
+        strides: Sequence[int] = (1, 1, 1, 1),
+        norm_epsilon: float = 1e-5,
+    ) -> None:
         super().__init__()
-        self.convs = nn.Sequential(
-            *(
-                layer
-                for width in (3, channels, channels, channels)
-                for layer in (nn.Conv2d(width, channels, 5, padding=2), nn.ReLU())
-            )
-        )
-        self.position = PositionEmbedding(size=image_size, channels=channels)
+        check_at_least(1, encoder_channels=channels)
+        if isinstance(strides, int) or len(strides) != 4 or any(type(s) is not int or s < 1 for s in strides):
+            raise ValueError(f"encoder_strides={strides!r}; expected four positive integers, [2, 1, 1, 1] for example")
+        self.convs = nn.Sequential()
+        height, width = image_size
+        for inputs, stride in zip((3, channels, channels, channels), strides, strict=True):
+            self.convs.extend([nn.Conv2d(inputs, channels, 5, stride=stride, padding=2), nn.ReLU()])
+            height, width = -(-height // stride), -(-width // stride)
+        self.size = (height, width)
+        """(h, w) of the grid of tokens."""
+        self.position = PositionEmbedding(size=self.size, channels=channels)
         self.mlp = nn.Sequential(
             nn.LayerNorm(channels, eps=norm_epsilon),
             nn.Linear(channels, channels),
@@ -34,7 +51,7 @@ class SlotEncoder(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) in [-1, 1] -> tokens (B, H*W, C), pixels in row-major order."""
-        features = self.convs(image).permute(0, 2, 3, 1)  # (B, H, W, C)
-        tokens = (features + self.position()).flatten(1, 2)  # (B, H*W, C), float32 also under autocast
+        """(B, 3, H, W) in [-1, 1] -> tokens (B, h*w, C) in row-major order; (h, w) is `size`."""
+        features = self.convs(image).permute(0, 2, 3, 1)  # (B, h, w, C)
+        tokens = (features + self.position()).flatten(1, 2)  # (B, h*w, C), float32 also under autocast
         return self.mlp(tokens)
