@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import get_args
 
 from rich.progress import track
 from rich.table import Table
@@ -22,10 +23,12 @@ from objectscape.cli.common import (
 from objectscape.cli.shifts import evaluate_shifts
 from objectscape.contract import Generates
 from objectscape.data.loading import EvalLoader
+from objectscape.evaluation.disentanglement import evaluate_latents
 from objectscape.evaluation.generation import evaluate_generation
 from objectscape.evaluation.protocols import Score, evaluate
 from objectscape.evaluation.report import write_readme
 from objectscape.evaluation.results import number, write_result
+from objectscape.metrics.disentanglement import Scoring
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -48,6 +51,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default=default_device())
     parser.add_argument("--samples", type=int, help="scenes to imagine for the Frechet distance (default: --images)")
     parser.add_argument("--inception", type=Path, help="weights for the FID: objectscape data fetch inception")
+    parser.add_argument(
+        "--latents",
+        action=argparse.BooleanOptionalAction,
+        help="what the latents know: DCI and property probes where the data have factors, activeness "
+        "(default: yes, but for --shifts)",
+    )
+    parser.add_argument("--dci", choices=get_args(Scoring), default="corrected", help="scoring of DCI")
     parser.add_argument("--tag", help="name of the result file, if not the data set's name")
     parser.add_argument("--shifts", action="store_true", help="on every variant of the data set, as one table")
     return parser
@@ -96,6 +106,18 @@ def evaluate_run(run: RunFolder, words: list[str], options: argparse.Namespace) 
         )
         scores |= result.scores
         details["generation"] = result.details
+    if options.latents if options.latents is not None else not options.shifts:
+        with errors.status("asking the latents"):
+            latents = evaluate_latents(
+                model,
+                loader,
+                scoring=options.dci,
+                active_images=10 if options.device == "cpu" else 100,  # the paper: 100
+                device=options.device,
+                seed=options.seed,
+            )
+        scores |= latents.scores
+        details["latents"] = latents.details
     tag = options.tag or "-".join([dataset.spec.name, *(f"{key}={value}" for key, value in model_words.items())])
     path = write_result(run, scores, spec=dataset.spec, split=options.split, name=tag, **details)
     write_readme(run)

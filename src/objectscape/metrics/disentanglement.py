@@ -241,7 +241,10 @@ def _boost(factor: Factor, codes: np.ndarray, target: Tensor, seed: int) -> Pred
 
 
 def _importance(predict: Predict, codes: np.ndarray, target: Tensor, generator: torch.Generator) -> Tensor:
-    """(D,) how much R2 falls when one dimension is shuffled between objects; of probabilities, R2 is Brier's skill."""
+    """(D,) how much R2 falls when one dimension is shuffled between objects; of probabilities, R2 is Brier's skill.
+
+    All together they are at most R2 itself: of a factor that cannot be predicted, what is left is noise.
+    """
     codes, target = codes[:TEST_OBJECTS], target[:TEST_OBJECTS]
     count, width = codes.shape
     total = (target - target.mean(0)).square().sum()
@@ -254,7 +257,9 @@ def _importance(predict: Predict, codes: np.ndarray, target: Tensor, generator: 
         copies[dims, :, dims] = codes[order].T
         shuffled = predict(copies.reshape(-1, width)).view(width, count, -1)
         lost += ((shuffled - target).square().sum((1, 2)) - error).double() / SHUFFLES
-    return (lost / total.clamp_min(1e-9)).clamp_min(0)
+    lost = lost.clamp_min(0)
+    known = (total - error).double().clamp_min(0)
+    return lost * (known / lost.sum().clamp_min(1e-9)).clamp_max(1) / total.clamp_min(1e-9)
 
 
 def _released(

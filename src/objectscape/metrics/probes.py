@@ -30,7 +30,7 @@ from objectscape.seeding import derive_seed
 
 Matching = Literal["mask", "loss"]
 
-STEPS, CHECK_EVERY, PATIENCE = 1000, 20, 5
+STEPS, CHECK_EVERY, PATIENCE = 500, 20, 5
 """Full-batch steps at most; how often the loss on held-out scenes is looked at; how many looks without a new best."""
 
 
@@ -173,11 +173,11 @@ def _pairs(matches: Tensor, scenes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _match(network: nn.Module, factors: list[Factor], slots: Tensor, target: Tensor, objects: Tensor) -> Tensor:
     """(S, K, D) slots, (S, N, P) targets, (S, N) bool -> (S, N) slots whose predictions cost least, -1 for none."""
     costs = _loss(factors, network(slots)[:, None], target[:, :, None])  # (S, N, K)
-    matches = torch.full(objects.shape, -1)
-    for scene, (cost, there) in enumerate(zip(costs.numpy(), objects.numpy(), strict=True)):
+    matches = np.full(objects.shape, -1)
+    for found, cost, there in zip(matches, costs.numpy(), objects.numpy(), strict=True):
         rows, columns = linear_sum_assignment(cost[there])
-        matches[scene, np.flatnonzero(there)[rows]] = torch.as_tensor(columns)
-    return matches
+        found[there.nonzero()[0][rows]] = columns
+    return torch.from_numpy(matches)
 
 
 def _parts(factors: list[Factor], joined: Tensor) -> tuple[Tensor, ...]:
