@@ -276,6 +276,12 @@ def test_the_largest_object_is_chosen_not_the_background() -> None:
     assert object_slots(model, redraw(model, numbered(0))).tolist() == [2]
 
 
+def test_one_slot_is_no_object() -> None:
+    model = Disks(disks()[:, :1])
+    with pytest.raises(ValueError, match="no objects to exchange"):
+        object_slots(model, redraw(model, numbered(0)))
+
+
 def test_a_stick_breaking_model_keeps_its_last_slot() -> None:
     class Stick(Disks):
         def decode(self, slots: Tensor) -> Decomposition:

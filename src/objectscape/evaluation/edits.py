@@ -146,8 +146,13 @@ def object_slots(model: nn.Module, drawn: Decomposition) -> Tensor:
 
     Returns:
         (B,)
+
+    Raises:
+        ValueError: if there is only one slot.
     """
     count = drawn.masks.shape[1]
+    if count == 1:
+        raise ValueError(f"{type(model).__name__} draws a scene from one slot, so there are no objects to exchange")
     owned = _owned(drawn.segments, count).float()  # (B, K, H, W)
     area = owned.mean((-2, -1))
     edge = torch.cat([owned[..., 0, :], owned[..., -1, :], owned[..., 1:-1, 0], owned[..., 1:-1, -1]], -1).mean(-1)
@@ -155,7 +160,7 @@ def object_slots(model: nn.Module, drawn: Decomposition) -> Tensor:
     score = torch.where(background, -1 - edge, area)
     score = torch.where(area >= VISIBLE, score, score.new_tensor(-3.0))
     present = drawn.slots.new_ones(drawn.slots.shape[:2]) if drawn.present is None else drawn.present
-    if count > 1 and order_matters(decoder_of(model), (drawn.slots, present)):
+    if order_matters(decoder_of(model), (drawn.slots, present)):
         score[:, -1] = -4
     return score.argmax(1)
 

@@ -167,6 +167,7 @@ def traversal_figure(
         labels=["", *texts * down],
         row_spaces={1 + block * dims: HEADING_ROOM + 0.05 for block in range(down)},
         column_spaces={steps: 0.2} if across == 2 else None,
+        spaced_from=1,
         side=0.7,
     )
     for column, panel in enumerate(panels):

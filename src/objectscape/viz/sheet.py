@@ -38,7 +38,7 @@ class Sheet:
         headings: above the columns; none for no heading line.
         labels: left of the rows; none for no margin.
         row_spaces: {row: inches more above it}, to set groups of rows apart.
-        column_spaces: {column: inches more at its left}.
+        column_spaces: {column: inches more at its left}, from row `spaced_from` on.
         side: inches of a tile's longer side; chosen by the number of columns if not given.
     """
 
@@ -52,6 +52,7 @@ class Sheet:
         labels: Sequence[str] = (),
         row_spaces: Mapping[int, float] | None = None,
         column_spaces: Mapping[int, float] | None = None,
+        spaced_from: int = 0,
         side: float | None = None,
     ) -> None:
         from matplotlib.figure import Figure
@@ -63,6 +64,7 @@ class Sheet:
         left = GAP + max((_text_width(label, FONT_POINTS) + GAP for label in labels), default=0.0)
         top = 0.2 if headings else GAP
         self._x = _places(left, columns, self.w + GAP, column_spaces or {})
+        self._x_above, self._spaced_from = _places(left, columns, self.w + GAP, {}), spaced_from
         self._y = _places(top, rows, self.h + GAP, row_spaces or {})
         width, height = self._x[-1], self._y[-1]
         self.figure = Figure(figsize=(width, height), dpi=150, facecolor="white")
@@ -77,7 +79,7 @@ class Sheet:
 
     def corner(self, row: int, column: int) -> tuple[float, float]:
         """Top left of a tile: x, y in inches."""
-        return self._x[column], self._y[row]
+        return (self._x if row >= self._spaced_from else self._x_above)[column], self._y[row]
 
     def heading(
         self,
