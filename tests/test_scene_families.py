@@ -23,7 +23,7 @@ from objectscape.data.synthetic.base import Draws
 from objectscape.data.synthetic.clevr_like import ClevrLike
 from objectscape.data.synthetic.clevrtex_like import ClevrTexLike
 from objectscape.data.synthetic.objects_room_like import ObjectsRoomLike
-from objectscape.data.synthetic.rendered import Dice, RenderedScenes, redraw
+from objectscape.data.synthetic.rendered import Dice, RenderedScenes, Solids, redraw
 from objectscape.data.synthetic.rooms_ring_camera_like import RING, RoomsRingCameraLike
 from objectscape.data.synthetic.scene3d import visible
 from objectscape.data.synthetic.shapestacks_like import BALL, BLOCK, CYLINDER, LYING, ShapeStacksLike, support_margin
@@ -449,6 +449,18 @@ def test_support_margin_in_closed_form() -> None:
     assert not support_margin(shape=torch.tensor([[CYLINDER, CYLINDER]]), place=apart, **settings)[1][0, 0]
 
 
+def test_solids_lie_on_a_face() -> None:
+    """The three lowest corners are `height` below the middle."""
+    solids = Solids.of(["octahedron", "icosahedron"])
+    golden = (math.sqrt(5) - 1) / 2
+    edges = [(0.0, sign * golden, other) for sign in (1, -1) for other in (1.0, -1.0)]
+    corners = [torch.cat([torch.eye(3), -torch.eye(3)]), torch.tensor([p[i:] + p[:i] for p in edges for i in range(3)])]
+    for some, tilt, height in zip(corners, solids.tilt, solids.height, strict=True):
+        lowest = (some @ tilt.T)[:, 2].sort().values
+        assert torch.allclose(lowest[:3], -height.expand(3), atol=1e-6)
+        assert lowest[3] > -height + 0.1
+
+
 @pytest.mark.parametrize(
     ("family", "options", "message"),
     [
@@ -474,6 +486,9 @@ def test_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatc
     made = ["data", "make", "objects_room_like", "n=6", "val=4", "test=4", "size=32", "quality=fast", "path=room.h5"]
     assert main(made) == 0
     assert main(["data", "check", "room.h5"]) == 0
+    views = ["data=rooms_ring_camera_like", "data.sequence=true", "data.views=3", "data.quality=fast"]
+    assert main(["show", *views, "-n", "1", "--out", "views.png"]) == 0
+    assert (tmp_path / "views.png").is_file()
     assert "train: 6, val: 4, test: 4" in capsys.readouterr().out
     assert main(["data", "make", "tetrominoes", "n=4", "size=64"]) != 0
     assert "always 35 x 35" in capsys.readouterr().err

@@ -171,7 +171,11 @@ def show_data(settings: list[str], options: argparse.Namespace) -> int:
     dataset = build_split(data_config(None, settings), options.split)
     scene = dataset.batch(_numbers(options.first, options.n or 8, len(dataset)))
     out = options.out or Path(f"{dataset.spec.name}-{options.split}.png")
-    save_figure(dataset_figure(scene, count=len(scene)), out)
+    columns = 8
+    if scene.image.ndim == 5:  # the frames of a clip, or the views of a room, side by side
+        columns = scene.image.shape[1]
+        scene = scene.map(lambda t: t.flatten(0, 1))
+    save_figure(dataset_figure(scene, count=len(scene), columns=columns), out)
     print(out)
     return 0
 

@@ -250,16 +250,16 @@ def clevr_world(
     sun = torch.tensor(SUN).expand(len(size), 1, 3)
     lights = Lights(
         position=torch.cat([draws["lamps"], sun], 1),
-        color=torch.tensor([[0.55, 0.50, 0.44], [0.15, 0.16, 0.20], [0.12, 0.12, 0.12], [0.20, 0.20, 0.20]]),
+        color=torch.tensor([[0.62, 0.57, 0.50], [0.15, 0.16, 0.20], [0.12, 0.12, 0.12], [0.20, 0.20, 0.20]]),
         size=torch.tensor([0.5, 0.5, 0.5, 2.0]),
     )
     camera = Camera(position=draws["camera"], target=torch.zeros(3), field_of_view=FIELD_OF_VIEW)
-    return World(objects=objects, planes=ground, camera=camera, lights=lights, ambient=0.35)
+    return World(objects=objects, planes=ground, camera=camera, lights=lights, ambient=0.32)
 
 
 def gray_ground(n: int) -> Planes:
     """CLEVR's ground, for n scenes."""
-    return Planes.ground(Material(color=torch.full((n, 1, 3), 0.25), roughness=0.9))
+    return Planes.ground(Material(color=torch.full((n, 1, 3), 0.3), roughness=1.0))
 
 
 def crop_frame(world: World, crop: str) -> World:

@@ -223,14 +223,14 @@ class ClevrTexLike(RenderedScenes):
         )
         plain = ground < 0
         under = Material(
-            color=torch.where(plain[..., None], 0.25, _FIRST[ground]),
+            color=torch.where(plain[..., None], 0.3, _FIRST[ground]),
             second=_SECOND[ground],
             metal=torch.where(plain, 0.0, _METAL[ground] * 0.5),
-            roughness=torch.where(plain, 0.9, _ROUGH[ground]),
+            roughness=torch.where(plain | (_METAL[ground] == 0), 1.0, _ROUGH[ground]),
             texture=torch.where(plain, 0, _TEXTURE[ground]),
             frequency=0.8,
             orientation=turn(draws["ground_turn"]),
             offset=draws["ground_offset"],
         )
         world = clevr_world(draws, material, Planes.ground(under), SHAPES, SIZES)
-        return replace(world, ambient=0.4)
+        return replace(world, ambient=0.3)

@@ -145,7 +145,12 @@ class ObjectsRoomLike(RenderedScenes):
         )
         return World(
             objects=room_objects(draws, SHAPES, material),
-            planes=open_room(HALF_ROOM, WALL, floor=Material(color=floor), wall=Material(color=wall.expand(-1, 4, -1))),
+            planes=open_room(
+                HALF_ROOM,
+                WALL,
+                floor=Material(color=floor, roughness=1.0),
+                wall=Material(color=wall.expand(-1, 4, -1), roughness=1.0),
+            ),
             camera=camera,
             lights=lights,
             ambient=0.45,

@@ -408,7 +408,7 @@ def _posts(camera: Camera, columns: Tensor) -> Planes:
         normal=-ahead[:, None],
         tangent=across[:, None].expand_as(point),
         extent=torch.stack([width, 100 * width], -1),
-        material=Material(color=color, roughness=0.9),
+        material=Material(color=color, roughness=1.0),
     )
 
 

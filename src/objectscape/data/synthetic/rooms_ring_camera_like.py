@@ -137,9 +137,9 @@ class RoomsRingCameraLike(RenderedScenes):
         wall, floor = (draws[name][:, :1] - 1 for name in ("wall", "floor"))
         one, two = torch.tensor(WALLS)[wall], torch.tensor(FLOORS)[floor]
         walls = Material(
-            color=one.expand(-1, 4, -1), second=one * 0.5, texture=_WALL_TEXTURES[wall], frequency=1.0, roughness=0.9
+            color=one.expand(-1, 4, -1), second=one * 0.5, texture=_WALL_TEXTURES[wall], frequency=1.0, roughness=1.0
         )
-        ground = Material(color=two, second=two * 0.55, texture=_FLOOR_TEXTURES[floor], frequency=0.8, roughness=0.9)
+        ground = Material(color=two, second=two * 0.55, texture=_FLOOR_TEXTURES[floor], frequency=0.8, roughness=1.0)
         azimuth = draws["azimuth"][:, : self.views] if self.views else draws["azimuth"][:, 0]
         place = torch.stack([RING * azimuth.cos(), RING * azimuth.sin(), torch.full_like(azimuth, HEIGHT)], -1)
         camera = Camera(position=place, target=torch.tensor([0.0, 0.0, LOOK]), field_of_view=math.radians(60))

@@ -208,7 +208,7 @@ def _surface(table: Sequence[tuple[str, _RGB, _RGB]], code: Tensor, frequency: f
     """Walls or floors of the room (n, P) by their codes."""
     texture, one, two = (torch.tensor(column) for column in zip(*((TEXTURES.index(t), a, b) for t, a, b in table)))
     return Material(
-        color=one[code - 1], second=two[code - 1], texture=texture[code - 1], frequency=frequency, roughness=0.9
+        color=one[code - 1], second=two[code - 1], texture=texture[code - 1], frequency=frequency, roughness=1.0
     )
 
 
