@@ -121,46 +121,52 @@ def shade(
     Returns:
         linear color and normal of length 1 (3, B, R); the sky's normal is 0.
     """
-    sky = surface == surfaces.table.shape[1] - 1
-    point = torch.addcmul(start, way, torch.where(sky, 0, depth))
-    rows = surfaces.table[:, surface]  # 8, B, R
-    normal = rows[_NORMAL]
-    solid = (surface < len(bodies)).flatten().nonzero()[:, 0]
-    normal.flatten(1)[:, solid] = trace.normals_of_bodies(bodies, surface.flatten()[solid], point.flatten(1)[:, solid])
+    batch, count = surface.shape
+    flat = surface.flatten()
+    point = torch.addcmul(start, way, depth.clamp_max(1e6))
+    rows = surfaces.table.index_select(1, flat)  # 8, B R
+    normal = rows[_NORMAL]  # 0 where a solid is
+    solid = (flat < len(bodies)).nonzero()[:, 0]
+    place = point.flatten(1).index_select(1, solid)
+    normal.index_add_(1, solid, trace.normals_of_bodies(bodies, flat.index_select(0, solid), place))
     if surfaces.used:
-        _paint(surfaces, surface.flatten(), point.flatten(1), normal.flatten(1), rows.flatten(1)[_COLOR])
-    skip = torch.where(sky, -1, surface)
-    ambient = (0.75 + 0.25 * normal[2]) * (1 - trace.darkening(bodies, point, normal, skip))
+        _paint(surfaces, flat, point.flatten(1), rows)
+    normal = normal.view(3, batch, count)
+    others = trace.others(bodies, surface)
+    ambient = (0.75 + 0.25 * normal[2]) * (1 - trace.darkening(bodies, point, normal, others))
     light = ambient * world.ambient.t()[..., None]  # 3, B, R
     powers = []
     disk = _disk(options) if options.shadows == "soft" else None
     for number in range(world.lights.position.shape[1]):
         lamp, size = world.lights.position[:, number], world.lights.size[:, number]
-        to = lamp.t()[..., None] - point
-        square = (to * to).sum(0)
-        power = (normal * to).sum(0).clamp_min(0) * square.rsqrt() * (lamp.square().sum(1)[:, None] / square)
+        toward = lamp.t()[..., None] - point
+        near = (toward * toward).sum(0).rsqrt()
+        toward *= near
+        power = (normal * toward).sum(0).clamp_min(0) * (near * near * lamp.square().sum(1)[:, None])
         if options.shadows != "none":
-            power *= 1 - trace.hidden(bodies, lamp, size, point, torch.where(power > 0, skip, -1), disk)
+            power *= 1 - trace.hidden(bodies, lamp, size, point, toward, others & (power > 0)[:, None], disk)
         powers.append(power)
         light += power * world.lights.color[:, number].t()[..., None]
-    color = rows[_COLOR] * light * (1 - rows[_METAL])
-    shiny = (((rows[_ROUGH] < _DULL) | (rows[_METAL] > 0)) & ~sky).flatten().nonzero()[:, 0]
+    color = rows[_COLOR] * light.flatten(1) * (1 - rows[_METAL])
+    shiny = ((rows[_ROUGH] < _DULL) | (rows[_METAL] > 0)).nonzero()[:, 0]
     if len(shiny):
-        glints = _glints(world, bodies, surfaces, start, way, point, rows, powers, surface, shiny, options)
-        color.flatten(1)[:, shiny] += glints
-    return torch.where(sky, _sky(world, way), color), normal
+        color.index_add_(1, shiny, _glints(world, bodies, surfaces, way, point, rows, powers, surface, shiny, options))
+    sky = (flat == len(surfaces.texture) - 1).nonzero()[:, 0]
+    color.index_copy_(1, sky, _sky(world, way.flatten(1).index_select(1, sky), sky // count))
+    return color.view(3, batch, count), normal
 
 
-def _paint(surfaces: Surfaces, surface: Tensor, point: Tensor, normal: Tensor, color: Tensor) -> None:
-    """Mixes the second color into `color` (3, Q), where the surfaces have a texture."""
-    texture = surfaces.texture[surface]
+def _paint(surfaces: Surfaces, surface: Tensor, point: Tensor, rows: Tensor) -> None:
+    """Mixes the second color into the color in `rows` (8, Q), where surfaces (Q,) have a texture; `point` is (3, Q)."""
+    texture = surfaces.texture.index_select(0, surface)
     for number in surfaces.used:
         some = (texture == number).nonzero()[:, 0]
-        rows = surfaces.pattern[:, surface[some]]  # 15, K
-        matrix = rows[3:12].view(3, 3, -1)
-        place = (matrix * point[:, some]).sum(1) + rows[12:]
-        facing = (matrix * normal[:, some]).sum(1)
-        color[:, some] = torch.lerp(color[:, some], rows[:3], textures.share(number, place, facing))
+        pattern = surfaces.pattern.index_select(1, surface.index_select(0, some))  # 15, K
+        chosen = rows.index_select(1, some)
+        matrix = pattern[3:12].view(3, 3, -1)
+        place = (matrix * point.index_select(1, some)).sum(1) + pattern[12:]
+        share = textures.share(number, place, (matrix * chosen[_NORMAL]).sum(1))
+        rows[_COLOR].index_add_(1, some, share * (pattern[:3] - chosen[_COLOR]))
 
 
 def _disk(options: Shading) -> tuple[Tensor, Tensor]:
@@ -172,19 +178,18 @@ def _disk(options: Shading) -> tuple[Tensor, Tensor]:
     return radius * angle.cos(), radius * angle.sin()
 
 
-def _sky(world: World, way: Tensor) -> Tensor:
-    """Color (3, B, R) of the sky in directions of any length."""
+def _sky(world: World, way: Tensor, scene: Tensor) -> Tensor:
+    """Color (3, K) of the sky in directions (3, K) of any length, in scenes (K,)."""
     up = way[2] * (way * way).sum(0).rsqrt()
     assert world.sky is not None
-    end = torch.where(up > 0, world.sky.zenith.t()[..., None], world.sky.below.t()[..., None])
-    return torch.lerp(world.sky.horizon.t()[..., None], end, up.abs())
+    sky = torch.cat([world.sky.horizon, world.sky.zenith, world.sky.below], 1).t().index_select(1, scene)  # 9, K
+    return sky[:3] + (sky[3:6] - sky[:3]) * up.clamp_min(0) + (sky[6:] - sky[:3]) * (-up).clamp_min(0)
 
 
 def _glints(
     world: World,
     bodies: Bodies,
     surfaces: Surfaces,
-    start: Tensor,
     way: Tensor,
     point: Tensor,
     rows: Tensor,
@@ -196,8 +201,8 @@ def _glints(
     """(3, K) highlights and mirrored light at the samples `shiny` (K,) of the flattened bundle."""
     batch, width = surface.shape
     scene = shiny // width
-    rows, point = rows.flatten(1)[:, shiny], point.flatten(1)[:, shiny]
-    view = way.flatten(1)[:, shiny]
+    rows, point = rows.index_select(1, shiny), point.flatten(1).index_select(1, shiny)
+    view = way.flatten(1).index_select(1, shiny)
     view = view * (view * view).sum(0).rsqrt()
     metal, normal = rows[_METAL], rows[_NORMAL]
     wide = rows[_ROUGH].square().clamp_min(0.01)
@@ -205,47 +210,49 @@ def _glints(
     facing = -(view * normal).sum(0)
     color = torch.zeros_like(base)
     for number, power in enumerate(powers):
-        lamp = world.lights.position[:, number].t()[:, scene]
+        lamp = world.lights.position[:, number].t().index_select(1, scene)
         to = lamp - point
         near = (to * to).sum(0).rsqrt()
         half = to * near - view
         half = half * (half * half).sum(0).clamp_min(1e-9).rsqrt()
         turned = (half * normal).sum(0).clamp(0, 1)
         slanted = (half * view).sum(0).square().clamp_min(0.1)
-        spread = (wide + world.lights.size[:, number][scene] * near / 2).clamp_max(1)
+        spread = (wide + world.lights.size[:, number].index_select(0, scene) * near / 2).clamp_max(1)
         lobe = turned * turned * (spread * spread - 1) + 1.00001
         strength = wide * wide / (lobe * lobe * slanted * (4 * wide + 2))
-        color += base * strength * power.flatten()[shiny] * world.lights.color[:, number].t()[:, scene]
+        color += (
+            base
+            * strength
+            * power.view(-1).index_select(0, shiny)
+            * world.lights.color[:, number].t().index_select(1, scene)
+        )
     fresnel = base + (1 - base) * (1 - rows[_ROUGH]).square() * (1 - facing.clamp(0, 1)) ** 5
     mirrors = ((metal > 0) | (rows[_ROUGH] < _MIRROR)).nonzero()[:, 0]
     if not len(mirrors):
         return color
     # Back to a bundle: the mirrors of each scene, padded to the number of the scene that has most.
-    scene, view, normal, wide = scene[mirrors], view[:, mirrors], normal[:, mirrors], wide[mirrors]
-    ends = torch.bincount(scene, minlength=batch).cumsum(0)
-    column = torch.arange(len(mirrors), device=scene.device) - torch.cat([ends.new_zeros(1), ends])[scene]
-    most = int(column.amax()) + 1
-    place = scene * most + column
-
-    def bundle(values: Tensor, empty: float) -> Tensor:
-        """(..., B, most) from (..., K)."""
-        result = torch.full((*values.shape[:-1], batch * most), empty, dtype=values.dtype, device=values.device)
-        result[..., place] = values
-        return result.unflatten(-1, (batch, most))
-
-    bounced = view + 2 * facing[mirrors] * normal
-    ray = shiny[mirrors]
+    chosen = torch.cat([view, normal, point, wide[None], facing[None]]).index_select(1, mirrors)  # 11, K
+    view, normal, begin, wide, facing = chosen[:3], chosen[3:6], chosen[6:9], chosen[9], chosen[10]
+    scene, ray = scene.index_select(0, mirrors), shiny.index_select(0, mirrors)
+    bounced = view + 2 * facing * normal
     if options.pattern is not None:  # none in mirrors of mirrors
-        bounced = bounced + wide * (2 * options.pattern[:, ray % width] - 1)
+        bounced = bounced + wide * (2 * options.pattern.index_select(1, ray - scene * width) - 1)
     bounced = bounced * (bounced * bounced).sum(0).rsqrt()
-    begin, bounced = bundle(point[:, mirrors], 0.0), bundle(bounced, 1.0)
     if options.reflections:
-        skip = bundle(surface.flatten()[ray], -1)
-        depth, met = trace.meet(bodies, world.planes, begin, bounced, skip)
+        ends = torch.bincount(scene, minlength=batch).cumsum(0)
+        column = torch.arange(len(mirrors), device=scene.device) - (ends - ends.diff(prepend=ends[:1] * 0))[scene]
+        most = int(column.amax()) + 1
+        place = scene * most + column
+        padded = torch.ones(6, batch * most, device=scene.device).index_copy_(1, place, torch.cat([begin, bounced]))
+        padded = padded.view(6, batch, most)
+        origin = torch.full_like(padded[0], -1, dtype=torch.int64)
+        origin.view(-1)[place] = surface.view(-1).index_select(0, ray)
+        others = trace.others(bodies, origin) & (origin >= 0)[:, None]
+        depth, met = trace.meet(bodies, world.planes, padded[:3], padded[3:], others)
         shadows = "none" if options.shadows == "none" else "hard"
         inner = dataclasses.replace(options, reflections=False, shadows=shadows, pattern=None)
-        seen, _ = shade(world, bodies, surfaces, begin, bounced, depth, met, inner)
+        seen = shade(world, bodies, surfaces, padded[:3], padded[3:], depth, met, inner)[0]
+        seen = seen.flatten(1).index_select(1, place)
     else:
-        seen = _sky(world, bounced)
-    color[:, mirrors] += fresnel[:, mirrors] * seen.flatten(1)[:, place]
-    return color
+        seen = _sky(world, bounced, scene)
+    return color.index_add_(1, mirrors, fresnel.index_select(1, mirrors) * seen)

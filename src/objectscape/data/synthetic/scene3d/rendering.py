@@ -16,6 +16,9 @@ from objectscape.data.synthetic.scene3d.trace import Bodies
 from objectscape.data.synthetic.scene3d.world import World
 from objectscape.scene import _TensorFields
 
+_SKY = 1e30
+"""Depth that stands for an infinite one."""
+
 Shadows = Literal["soft", "hard", "none"]
 _V = TypeVar("_V", bound="Visibility")
 
@@ -155,7 +158,8 @@ def _part(
         depth, surface = trace.decode(keys)
         seen += torch.bincount(surface.flatten().clamp_max(len(bodies)), minlength=len(bodies) + 1)[:-1]
         numbers = torch.cat([bodies.slot + 1, bodies.slot.new_zeros(1)])
-        labels = _samples(numbers[surface.clamp_max(len(bodies))].view(grid), a)  # B, S, H, W
+        labels = numbers.index_select(0, surface.flatten().clamp_max(len(bodies)))
+        labels = _samples(labels.view(grid), a)  # B, S, H, W
         segments, agree = _majority(labels)
         part = {"segments": segments}
         if options is not None and surfaces is not None:
@@ -167,7 +171,8 @@ def _part(
             part["image"] = _encode(_samples(color.transpose(0, 1).reshape(batch * 3, *grid[1:]), a).mean(1)).view(
                 batch, 3, -1, width
             )
-            part["depth"] = torch.where(agree, _samples(depth.view(grid), a), 0).sum(1) / agree.sum(1)
+            mean = (_samples(depth.clamp_max(_SKY).view(grid), a) * share).sum(1)
+            part["depth"] = torch.where(mean < _SKY / 10 / a**2, mean, float("inf"))
             normal = _samples(normal.transpose(0, 1).reshape(batch * 3, *grid[1:]), a).view(batch, 3, a * a, -1, width)
             normal = (normal * share[:, None]).sum(2)
             part["normals"] = normal / normal.norm(dim=1, keepdim=True).clamp_min(1e-6)
@@ -198,13 +203,18 @@ def _majority(labels: Tensor) -> tuple[Tensor, Tensor]:
     """Of (B, S, H, W) labels: the most frequent (B, H, W), and which samples have it (B, S, H, W) bool."""
     if labels.shape[1] == 1:
         return labels[:, 0], torch.ones_like(labels, dtype=torch.bool)
-    votes = (labels[:, :, None] == labels[:, None]).sum(2)  # B, S, H, W
-    chosen = labels.gather(1, votes.argmax(1, keepdim=True))
-    return chosen[:, 0], labels == chosen
+    chosen = labels[:, 0].clone(memory_format=torch.contiguous_format)
+    mixed = (labels.amin(1) != labels.amax(1)).view(-1).nonzero()[:, 0]
+    some = labels.movedim(1, 0).flatten(1).index_select(1, mixed)  # S, K
+    count = len(some)
+    rank = (some[:, None] == some).sum(1) * count + torch.arange(count, 0, -1, device=some.device)[:, None]
+    chosen.view(-1)[mixed] = some.gather(0, rank.argmax(0, keepdim=True))[0]
+    return chosen, labels == chosen[:, None]
 
 
 def _encode(linear: Tensor) -> Tensor:
     """Linear light to 8-bit sRGB."""
     linear = linear.clamp(0, 1)
-    curved = torch.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear.clamp_min(1e-9) ** (1 / 2.4) - 0.055)
-    return (curved * 255 + 0.5).to(torch.uint8)
+    curve = 1.055 * linear.clamp_min(1e-9) ** (1 / 2.4) - 0.055
+    curve = torch.maximum(curve, (linear * 12.92).clamp_max(0.04045))  # the straight beginning
+    return (curve * 255 + 0.5).to(torch.uint8)

@@ -26,12 +26,12 @@ _TINY = 1e-12
 
 def _safe(values: Tensor) -> Tensor:
     """Values that one may divide by."""
-    return torch.where(values.abs() < _TINY, _TINY, values)
+    return values.abs().clamp_min(_TINY).copysign(values)
 
 
-def _span(near: Tensor, far: Tensor) -> Tensor:
-    """The beginning of an interval of ray parameters; infinite if it is empty or begins behind the start."""
-    return torch.where((near < far) & (near > 0), near, _FAR)
+def _begin(near: Tensor, far: Tensor) -> Tensor:
+    """The beginning of an interval, NaN if it is empty; such arithmetic is much quicker than `where` on a CPU."""
+    return near + 0 * (far - near).sqrt()
 
 
 def _ball(start: Tensor, way: Tensor) -> tuple[Tensor, Tensor]:
@@ -47,8 +47,7 @@ def _ball(start: Tensor, way: Tensor) -> tuple[Tensor, Tensor]:
 
 def _sphere(start: Tensor, way: Tensor, stretch: Tensor) -> Tensor:
     middle, half = _ball(start, way)
-    near = middle - half
-    return torch.where(near > 0, near, _FAR)  # false for NaN
+    return middle - half
 
 
 def _slab(start: Tensor, way: Tensor) -> tuple[Tensor, Tensor]:
@@ -60,13 +59,13 @@ def _slab(start: Tensor, way: Tensor) -> tuple[Tensor, Tensor]:
 
 def _box(start: Tensor, way: Tensor, stretch: Tensor) -> Tensor:
     near, far = _slab(start, way)
-    return _span(near.amax(0), far.amin(0))
+    return _begin(near.amax(0), far.amin(0))
 
 
 def _cylinder(start: Tensor, way: Tensor, stretch: Tensor) -> Tensor:
     middle, half = _ball(start[:2], way[:2])
     near, far = _slab(start[2], way[2])
-    return _span(torch.maximum(near, middle - half), torch.minimum(far, middle + half))  # NaN stays, and misses
+    return _begin(torch.maximum(near, middle - half), torch.minimum(far, middle + half))  # NaN stays
 
 
 def _cone(start: Tensor, way: Tensor, stretch: Tensor) -> Tensor:
@@ -83,8 +82,7 @@ def _cone(start: Tensor, way: Tensor, stretch: Tensor) -> Tensor:
     enters = torch.where(steep, torch.where(rise > 0, last, -_FAR), first)
     leaves = torch.where(steep, torch.where(rise > 0, _FAR, first), last)
     near, far = _slab(start[2], way[2])
-    hit = _span(torch.maximum(near, enters), torch.minimum(far, leaves))
-    return torch.where(root.isnan(), _FAR, hit)
+    return _begin(torch.maximum(near, enters), torch.minimum(far, leaves)) + 0 * root
 
 
 def _capsule(start: Tensor, way: Tensor, stretch: Tensor) -> Tensor:
@@ -95,8 +93,7 @@ def _capsule(start: Tensor, way: Tensor, stretch: Tensor) -> Tensor:
     end = torch.maximum(-stretch, torch.minimum(height, stretch))
     flat = start[:2].expand(2, *end.shape)
     middle, half = _ball(torch.cat([flat, (start[2] - end)[None]]), way)
-    hit = torch.where(height.abs() < stretch, side, middle - half)
-    return torch.where(hit > 0, hit, _FAR)
+    return torch.where(height.abs() < stretch, side, middle - half)
 
 
 @lru_cache(maxsize=16)
@@ -129,9 +126,8 @@ def _polyhedron(shape: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
         speed = _safe(torch.tensordot(normals, way, 1))  # (F, K)
         gap = distances.view(-1, *[1] * (start.ndim - 1)) - torch.tensordot(normals, start, 1)
         time = gap / speed
-        near = torch.where(speed < 0, time, -_FAR).amax(0)
-        far = torch.where(speed > 0, time, _FAR).amin(0)
-        return _span(near, far)
+        sign = torch.ones_like(speed).copysign(speed)  # -1: the ray enters through this face, if through any
+        return _begin((time - 1e9 * (sign + 1)).amax(0), (time + 1e9 * (1 - sign)).amin(0))
 
     return enter
 
@@ -147,7 +143,7 @@ _ENTER: tuple[Callable[[Tensor, Tensor, Tensor], Tensor], ...] = (
 
 
 def enter(shape: int, start: Tensor, way: Tensor, stretch: Tensor) -> Tensor:
-    """(K,) parameter at which each ray enters the solid; infinite if it misses, or starts inside or behind.
+    """(K,) parameter at which each ray enters the solid: negative if that is behind its start, NaN if it misses.
 
     Args:
         shape: index into `SHAPES`.

@@ -9,7 +9,7 @@ last the sky.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -19,6 +19,18 @@ from objectscape.data.synthetic.scene3d.shapes import ENCLOSING, SHAPES, enter, 
 from objectscape.data.synthetic.scene3d.world import Objects, Planes
 
 _INDEX = (1 << 32) - 1
+
+
+@dataclass
+class Pairs:
+    """K rays, each with a body that it may meet; sorted by the shape of the body."""
+
+    ray: Tensor
+    """(K,) b * R + r in a bundle"""
+    body: Tensor
+    """(K,)"""
+    bounds: list[int]
+    """where each shape begins, and the end"""
 
 
 @dataclass
@@ -44,7 +56,7 @@ class Bodies:
     kind: Tensor
     """(M,) shape"""
     table: Tensor
-    """(M + 1, 13) inward, center, stretch; the last row is for rays that meet no body"""
+    """(13, M) inward, center, stretch"""
     middle: Tensor
     """(B, N, 3) centers with the absent ones"""
     reach: Tensor
@@ -81,7 +93,7 @@ class Bodies:
             inward=inward,
             stretch=stretch,
             kind=kind,
-            table=torch.cat([table, table.new_zeros(1, 13)]),
+            table=table.t().contiguous(),
             middle=objects.position,
             reach=reach.view(-1, count),
             ball=objects.scale.log().mean(2).exp() * objects.present,
@@ -97,44 +109,42 @@ def _apply(rows: Tensor, vectors: Tensor) -> Tensor:
     return torch.addcmul(torch.addcmul(matrix[:, 0] * vectors[0], matrix[:, 1], vectors[1]), matrix[:, 2], vectors[2])
 
 
-def enter_bodies(bodies: Bodies, body: Tensor, start: Tensor, way: Tensor) -> Tensor:
-    """(S, K) parameter at which rays enter their bodies; infinite if they miss.
+def enter_bodies(bodies: Bodies, pairs: Pairs, start: Tensor, way: Tensor) -> Tensor:
+    """(S, K) parameter at which rays enter their bodies, see `shapes.enter`.
 
     Args:
         bodies: M of them.
-        body: (K,) which one each start is paired with.
+        pairs: K starts and bodies.
         start: (3, K)
         way: (3, S, K) S rays from each start.
     """
-    rows = bodies.table[body].t().contiguous()  # 13, K
+    rows = bodies.table.index_select(1, pairs.body)  # 13, K
     start = _apply(rows[:9], (start - rows[9:12])[:, None])
     way = _apply(rows[:9], way)
-    shapes = [shape for shape, count in enumerate(bodies.counts) if count]
-    if len(shapes) == 1:
-        return enter(shapes[0], start, way, rows[12])
-    kind = bodies.kind[body]
-    result = torch.empty_like(way[0])
-    for shape in shapes:
-        some = (kind == shape).nonzero()[:, 0]
-        result[:, some] = enter(shape, start[..., some], way[..., some], rows[12, some])
-    return result
+    parts = [
+        enter(shape, start[..., first:last], way[..., first:last], rows[12, first:last])
+        for shape, (first, last) in enumerate(pairwise(pairs.bounds))
+        if first < last
+    ]
+    return torch.cat(parts, 1) if parts else way[0]
 
 
 def normals_of_bodies(bodies: Bodies, body: Tensor, point: Tensor) -> Tensor:
     """(3, K) outward normals of length 1 at points (3, K) on the surfaces of their bodies (K,)."""
-    rows = bodies.table[body].t().contiguous()  # 13, K
-    own = _apply(rows[:9], point - rows[9:12])
-    kind = bodies.kind[body]
-    result = torch.empty_like(own)
+    rows = bodies.table.index_select(1, body)  # 13, K
+    own = torch.cat([_apply(rows[:9], point - rows[9:12]), rows[12:]])
+    kind = bodies.kind.index_select(0, body)
+    result = torch.empty_like(point)
     for shape in (shape for shape, count in enumerate(bodies.counts) if count):
         some = (kind == shape).nonzero()[:, 0]
-        result[:, some] = facing(shape, own[:, some], rows[12, some])
+        chosen = own.index_select(1, some)
+        result.index_copy_(1, some, facing(shape, chosen[:3], chosen[3]))
     normal = (rows[:9].view(3, 3, -1) * result[:, None]).sum(0)  # the transposed inverse turns normals back
     return normal * (normal * normal).sum(0).rsqrt()
 
 
 def meet_planes(planes: Planes, first: int, start: Tensor, way: Tensor) -> Tensor:
-    """(B, R) keys of the nearest planes that rays (3, B, R) see from the front; see `decode`.
+    """(B, R) keys of the nearest planes that rays (3, B, R) see from the front; see `encode`.
 
     Args:
         planes: of the B scenes.
@@ -143,27 +153,27 @@ def meet_planes(planes: Planes, first: int, start: Tensor, way: Tensor) -> Tenso
         way: (3, B, R).
     """
     batch, count = planes.point.shape[:2]
-    nearest = torch.full_like(way[0], float("inf"))
-    owner = torch.full_like(way[0], first + batch * count, dtype=torch.int64)
+    best = torch.zeros_like(way[0])  # 1 / depth: 0 is never
+    sky = first + batch * count
+    owner = torch.full_like(best, sky, dtype=torch.int64)
     bounded = bool(planes.extent.isfinite().any()) if count else False
     scene = torch.arange(batch, device=way.device)[:, None] * count + first
     for p in range(count):
         normal = planes.normal[:, p].t()[..., None]
         point = planes.point[:, p].t()[..., None]  # 3, B, 1
-        speed = normal[0] * way[0] + normal[1] * way[1] + normal[2] * way[2]
+        speed = torch.addcmul(torch.addcmul(normal[0] * way[0], normal[1], way[1]), normal[2], way[2])
         gap = (normal * (point - start)).sum(0)  # negative in front of the plane
-        time = gap / speed
-        seen = (speed < 0) & (time > 0) & (time < nearest)
+        near = speed * torch.where(gap < 0, 1 / gap, 0)
         if bounded:
-            along = planes.tangent[:, p]
-            along = torch.nn.functional.normalize(along, dim=1)
+            along = torch.nn.functional.normalize(planes.tangent[:, p], dim=1)
             across = torch.nn.functional.normalize(torch.linalg.cross(planes.normal[:, p], along), dim=1)
-            place = torch.addcmul(start - point, way, time)
+            place = torch.addcmul(start - point, way, 1 / near.clamp_min(1e-12))
             for k, axis in enumerate((along, across)):
-                seen &= (place * axis.t()[..., None]).sum(0).abs() <= planes.extent[:, p, k, None]
-        nearest = torch.where(seen, time, nearest)
-        owner = torch.where(seen, scene + p, owner)
-    return encode(nearest, owner)
+                near = near * ((place * axis.t()[..., None]).sum(0).abs() <= planes.extent[:, p, k, None])
+        nearer = near > best
+        best = torch.maximum(best, near)
+        owner += nearer * (scene + p - owner)
+    return encode(1 / best, owner)
 
 
 def encode(depth: Tensor, surface: Tensor) -> Tensor:
@@ -233,65 +243,55 @@ def look(bodies: Bodies, camera: Camera, x: Tensor, y: Tensor) -> tuple[Tensor, 
     shape_ends = torch.tensor([0, *bodies.counts]).cumsum(0)
     bounds = ends[shape_ends.to(ends.device)].tolist()  # pairs up to each shape
     body = torch.repeat_interleave(torch.arange(len(bodies), device=x.device), area, output_size=bounds[-1])
-    inside = torch.arange(bounds[-1], device=x.device) - ends[body]
-    row = inside // wide[body]
-    column = edges[body, 0] + inside - row * wide[body]
-    row += edges[body, 2]
-    ray = (bodies.scene * (len(x) * len(y)))[body] + row * len(x) + column
+    numbers = torch.stack([ends[:-1], wide, edges[:, 0], edges[:, 2], bodies.scene * len(y)])  # 5, M
+    begin, width, left, top, above = numbers.index_select(1, body)
+    inside = torch.arange(bounds[-1], device=x.device) - begin
+    row = inside // width
+    column = left + inside - row * width
+    row += top
+    ray = (above + row) * len(x) + column
     right, down, forward = (axis[bodies.scene] for axis in camera.frame())
     start = bodies.inward @ (camera.position[bodies.scene] - bodies.center)[..., None]  # M, 3, 1
     rays = bodies.inward @ torch.stack([right, down, forward], 2)  # M, 3, 3
-    table = torch.cat([rays, start, bodies.stretch[:, None, None].expand(-1, 3, 1)], 2).flatten(1)  # M, 15
-    across, along = x[column], y[row]
+    stretch = bodies.stretch[:, None, None].expand(-1, 3, 1)
+    table = torch.cat([rays, start, stretch], 2).permute(1, 2, 0).reshape(15, -1)  # 15, M
+    across, along = x.index_select(0, column), y.index_select(0, row)
     depth = torch.empty_like(across)
     for shape, (first, last) in enumerate(pairwise(bounds)):
         if first == last:
             continue
         part = slice(first, last)
-        rows = table[body[part]].t().reshape(3, 5, -1)  # 3, 5, K
+        rows = table.index_select(1, body[part]).view(3, 5, -1)  # 3, 5, K
         way = torch.addcmul(torch.addcmul(rows[:, 2], rows[:, 0], across[part]), rows[:, 1], along[part])
         depth[part] = enter(shape, rows[:, 3], way, rows[0, 4])
-    hit = (depth < float("inf")).nonzero()[:, 0]
-    return ray[hit], body[hit], depth[hit]
+    hit = (depth > 0).nonzero()[:, 0]
+    return ray.index_select(0, hit), body.index_select(0, hit), depth.index_select(0, hit)
 
 
-def candidates(bodies: Bodies, tip: Tensor, spread: Tensor, point: Tensor, skip: Tensor) -> tuple[Tensor, Tensor]:
-    """Pairs of points and bodies between which and `tip` a body may be.
-
-    Args:
-        bodies: of B scenes.
-        tip: (B, 3) a lamp.
-        spread: (B,) its radius.
-        point: (3, B, R).
-        skip: (B, R) surface to leave out at each point: its own; -1 leaves out all.
-
-    Returns:
-        (K,) ray b * R + r and (K,) body.
-    """
-    ray = point - tip.t()[..., None]
-    ray = ray / (ray * ray).sum(0).sqrt().clamp_min(1e-9)
-    axis = bodies.middle - tip[:, None]  # B, N, 3
-    distance = axis.norm(dim=2)
-    sine = ((bodies.reach + spread[:, None]) / distance.clamp_min(1e-9)).clamp_max(1)
-    least = (1 - sine * sine).sqrt() * distance - 1e-4 * distance  # cosine of the cone around the body
-    least = torch.where(sine < 1, least, -float("inf"))  # the lamp is inside of the ball: every ray may meet it
-    least = torch.where(bodies.reach > 0, least, float("inf"))
-    near = torch.bmm(axis, ray.transpose(0, 1)) > least[..., None]  # B, N, R
-    return _pairs(bodies, near, skip)
+def others(bodies: Bodies, surface: Tensor) -> Tensor:
+    """(B, N, R) bool: is object n not the surface (B, R)."""
+    return bodies.number.int()[..., None] != surface.int()[:, None]
 
 
-def _pairs(bodies: Bodies, near: Tensor, skip: Tensor) -> tuple[Tensor, Tensor]:
-    """(K,) ray b * R + r and (K,) body where `near` (B, N, R) holds, but for what `skip` (B, R) leaves out."""
-    near &= bodies.number.int()[..., None] != skip.int()[:, None]
-    near &= (skip >= 0)[:, None]
+def _pairs(bodies: Bodies, near: Tensor) -> Pairs:
+    """The pairs for which `near` (B, N, R) holds."""
+    count = near.shape[2]
     pair = near.view(-1).nonzero()[:, 0]  # on the CPU much faster than nonzero of three axes
-    count = skip.shape[1]
     row = pair // count
-    body = bodies.number.view(-1)[row]
-    return pair - (row - bodies.scene[body]) * count, body
+    body = bodies.number.view(-1).index_select(0, row)
+    ray = pair - (row - bodies.scene.index_select(0, body)) * count
+    if sum(count > 0 for count in bodies.counts) > 1:
+        kind = bodies.kind.index_select(0, body)
+        groups = [(kind == shape).nonzero()[:, 0] if count else body[:0] for shape, count in enumerate(bodies.counts)]
+        order = torch.cat(groups)
+        ray, body = ray.index_select(0, order), body.index_select(0, order)
+        sizes = [len(group) for group in groups]
+    else:
+        sizes = [len(ray) if count else 0 for count in bodies.counts]
+    return Pairs(ray, body, [0, *accumulate(sizes)])
 
 
-def meet(bodies: Bodies, planes: Planes, start: Tensor, way: Tensor, skip: Tensor) -> tuple[Tensor, Tensor]:
+def meet(bodies: Bodies, planes: Planes, start: Tensor, way: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     """Depth and surface (B, R) of what rays of any origin meet first.
 
     Args:
@@ -299,7 +299,7 @@ def meet(bodies: Bodies, planes: Planes, start: Tensor, way: Tensor, skip: Tenso
         planes: of the same.
         start: (3, B, R)
         way: (3, B, R) of length 1.
-        skip: (B, R) surface to leave out: the one that the ray starts from; -1 leaves out all bodies.
+        others: (B, N, R) bool: which objects a ray may meet; not the one that it starts from.
     """
     keys = meet_planes(planes, len(bodies), start, way)
     # The ball around a body is met if its center is near enough to the ray, and not behind the start.
@@ -307,11 +307,13 @@ def meet(bodies: Bodies, planes: Planes, start: Tensor, way: Tensor, skip: Tenso
     from_start += (start * start).sum(0)[:, None] + bodies.middle.square().sum(2)[..., None]  # squared distance
     ahead = bodies.middle @ way.transpose(0, 1) - (start * way).sum(0)[:, None]
     square = bodies.reach.square()[..., None] * 1.001 + 1e-4  # rounding
-    near = (from_start - ahead * ahead.clamp_min(0) < square) & (bodies.reach > 0)[..., None]
-    ray, body = _pairs(bodies, near, skip)
-    depth = enter_bodies(bodies, body, start.flatten(1)[:, ray], way.flatten(1)[:, None, ray])[0]
-    hit = (depth < float("inf")).nonzero()[:, 0]  # a miss must not win over the sky, which is infinitely far, too
-    keys.view(-1).scatter_reduce_(0, ray[hit], encode(depth, body)[hit], "amin")
+    near = (from_start - ahead * ahead.clamp_min(0) < square) & (bodies.reach > 0)[..., None] & others
+    pairs = _pairs(bodies, near)
+    chosen = torch.cat([start, way]).flatten(1).index_select(1, pairs.ray)  # 6, K
+    depth = enter_bodies(bodies, pairs, chosen[:3], chosen[3:, None])[0]
+    hit = (depth > 0).nonzero()[:, 0]
+    found = encode(depth.index_select(0, hit), pairs.body.index_select(0, hit))
+    keys.view(-1).scatter_reduce_(0, pairs.ray.index_select(0, hit), found, "amin")
     return decode(keys)
 
 
@@ -320,7 +322,8 @@ def hidden(
     lamp: Tensor,
     size: Tensor,
     point: Tensor,
-    skip: Tensor,
+    toward: Tensor,
+    others: Tensor,
     pattern: tuple[Tensor, Tensor] | None,
 ) -> Tensor:
     """(B, R) part of a lamp that bodies hide: 0..1.
@@ -330,39 +333,51 @@ def hidden(
         lamp: (B, 3) its middle.
         size: (B,) its radius.
         point: (3, B, R) where it shines to.
-        skip: (B, R) surface that the point is on; -1 where nobody cares.
+        toward: (3, B, R) direction from there to its middle, of length 1.
+        others: (B, N, R) bool: which objects may hide it; not the one that the point is on.
         pattern: places (S, R) on the lamp's disk, right and up, in units of its radius; None: the middle alone.
     """
     if pattern is None:
         size = torch.zeros_like(size)
-    ray, body = candidates(bodies, lamp, size, point, skip)
-    scene, start = bodies.scene[body], point.flatten(1)[:, ray]
-    way = lamp.t()[:, scene] - start
+    # Seen from the lamp, a body lies in a cone around its center; the lamp's size widens it.
+    axis = lamp[:, None] - bodies.middle  # B, N, 3
+    distance = axis.norm(dim=2)
+    sine = ((bodies.reach + size[:, None]) / distance.clamp_min(1e-9)).clamp_max(1)
+    least = (1 - sine * sine).sqrt() * distance - 1e-4 * distance
+    least = torch.where(sine < 1, least, -float("inf"))  # the lamp is inside of the ball: every ray may meet it
+    least = torch.where(bodies.reach > 0, least, float("inf"))
+    pairs = _pairs(bodies, (torch.bmm(axis, toward.transpose(0, 1)) > least[..., None]) & others)
+    flat = point.flatten(1)
+    start, scene = flat.index_select(1, pairs.ray), bodies.scene.index_select(0, pairs.body)
+    way = lamp.t().index_select(1, scene) - start
     if pattern is not None:
-        # Towards the point the cone narrows from the lamp's radius to nothing: this leaves fewer pairs.
-        offset = bodies.center.t()[:, body] - start
+        # Towards the point the widened cone narrows again: this leaves fewer pairs.
+        rows = torch.cat([bodies.center.t(), bodies.radius[None]]).index_select(1, pairs.body)
+        offset, radius = rows[:3] - start, rows[3]
         scale = (way * way).sum(0).rsqrt()
-        along, radius = (offset * way).sum(0) * scale, bodies.radius[body]
-        width = radius + size[scene] * ((along + radius) * scale).clamp(0, 1)
+        along = (offset * way).sum(0) * scale
+        width = radius + size.index_select(0, scene) * ((along + radius) * scale).clamp(0, 1)
         some = ((offset * offset).sum(0) - along * along < width * width + 1e-4).nonzero()[:, 0]
-        ray, body, scene, start, way = ray[some], body[some], scene[some], start[:, some], way[:, some]
+        bounds = torch.searchsorted(some, torch.tensor(pairs.bounds, device=some.device)).tolist()
+        pairs = Pairs(pairs.ray.index_select(0, some), pairs.body.index_select(0, some), bounds)
+        start, way, scene = start.index_select(1, some), way.index_select(1, some), scene.index_select(0, some)
     way = way[:, None]  # 3, 1, K
     if pattern is not None:
-        toward = torch.nn.functional.normalize(lamp, dim=1)  # the disk faces the origin
-        helper = torch.where(toward[:, 2:].abs() < 0.9, toward.new_tensor([0, 0, 1.0]), toward.new_tensor([1.0, 0, 0]))
-        right = torch.nn.functional.normalize(torch.linalg.cross(helper, toward), dim=1)
-        up = torch.linalg.cross(toward, right)
-        right, up = ((axis * size[:, None]).t()[:, None, scene] for axis in (right, up))
-        place = ray - scene * point.shape[2]
-        way = way + right * pattern[0][:, place] + up * pattern[1][:, place]  # 3, S, K
-    hit = enter_bodies(bodies, body, start, way) < 1
-    result = torch.zeros(len(hit), skip.numel(), device=point.device)
-    sample, pair = hit.nonzero().unbind(1)
-    result.view(-1)[sample * skip.numel() + ray[pair]] = 1
-    return result.mean(0).view(skip.shape)
+        facing = torch.nn.functional.normalize(lamp, dim=1)  # the disk faces the origin
+        helper = torch.where(facing[:, 2:].abs() < 0.9, facing.new_tensor([0, 0, 1.0]), facing.new_tensor([1.0, 0, 0]))
+        right = torch.nn.functional.normalize(torch.linalg.cross(helper, facing), dim=1)
+        up = torch.linalg.cross(facing, right)
+        right, up = ((axis * size[:, None]).t().index_select(1, scene)[:, None] for axis in (right, up))
+        place = pairs.ray - scene * point.shape[2]
+        way = way + right * pattern[0].index_select(1, place) + up * pattern[1].index_select(1, place)  # 3, S, K
+    time = enter_bodies(bodies, pairs, start, way)
+    result = torch.zeros(len(time), flat.shape[1], device=point.device)
+    for part, row in zip(result, (time > 0) & (time < 1), strict=True):
+        part.scatter_(0, pairs.ray.index_select(0, row.nonzero()[:, 0]), 1.0)
+    return result.mean(0).view(point.shape[1:])
 
 
-def darkening(bodies: Bodies, point: Tensor, normal: Tensor, skip: Tensor) -> Tensor:
+def darkening(bodies: Bodies, point: Tensor, normal: Tensor, others: Tensor) -> Tensor:
     """(B, R) part of the light from all sides that bodies keep away, taken as balls; 0..1. Arguments as `hidden`'s."""
     middle = bodies.middle
     from_point = (middle @ point.transpose(0, 1)).mul_(-2)  # B, N, R
@@ -372,6 +387,6 @@ def darkening(bodies: Bodies, point: Tensor, normal: Tensor, skip: Tensor) -> Te
     above -= (normal * point).sum(0)[:, None]
     near = from_point.clamp_min_(1e-6).rsqrt_()
     covered = above.mul_(near).clamp_min_(0)  # cosine of the angle at which the ball is seen
-    covered *= (near * bodies.ball[..., None]).square_().clamp_max_(1)
-    covered *= bodies.number[..., None] != skip[:, None]
+    covered *= near.mul_(bodies.ball[..., None]).square_().clamp_max_(1)
+    covered *= others
     return covered.sum(1).clamp_max_(1) * 0.9  # surfaces close by reflect some of it
