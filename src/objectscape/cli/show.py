@@ -103,7 +103,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("words", nargs="+", metavar="RUN | PICTURE | DATASET | key=value")
     parser.add_argument("--traversals", action="store_true", help="objects x latent dimensions, the most active first")
     parser.add_argument("--interpolate", action="store_true", help="on the lines between pairs of scenes")
-    parser.add_argument("--swap", action="store_true", help="pairs of scenes exchange their largest objects")
+    parser.add_argument("--swap", action="store_true", help="pairs of scenes exchange their most conspicuous objects")
     parser.add_argument("--all", action="store_true", help="every picture that the model can give")
     parser.add_argument("--split", default="test", choices=["train", "val", "test"])
     parser.add_argument("-n", type=int, help="scenes (default 8; of traversals 1) or pairs of scenes (default 4)")
@@ -282,7 +282,7 @@ def draw_interpolations(show: Show) -> None:
 
 
 def draw_swaps(show: Show) -> None:
-    """Pairs of scenes before and after they exchange their largest objects."""
+    """Pairs of scenes before and after they exchange their most conspicuous objects."""
     model = show.model
     a, b = show.pairs(show.options.n or 4)
     before = redraw(model, a), redraw(model, b)

@@ -28,6 +28,8 @@ VISIBLE = 0.005
 """Least share of a picture that a slot must own to be an object of it."""
 BACKGROUND_BORDER = 0.2
 """Share of a picture's border from which on a slot is taken for background."""
+CONSPICUOUS = 0.002
+"""Least contrast, averaged over the picture, with which a slot can hold an object."""
 
 Latents = tuple[Tensor, Tensor]
 """slots (B, K, D); present (B, K), zero where a slot is not used."""
@@ -135,10 +137,12 @@ def visible_slots(output: Decomposition) -> Tensor:
 
 
 def object_slots(model: nn.Module, drawn: Decomposition) -> Tensor:
-    """The slot of the largest object of each scene, the background aside, for `swap_objects`.
+    """The slot of the most conspicuous object of each scene, for `swap_objects`.
 
-    A slot that owns more than a fifth of the picture's border is taken for background. If all are, it is the slot that
-    owns least of the border. The last slot of a model whose masks come from stick-breaking is left out, too.
+    That is the slot whose part of the picture differs most, in area times contrast, from the median color of the
+    picture's border. A slot that owns more than a fifth of the border is taken for background, unless all that show
+    anything do, as where objects share the background. The last slot of a model whose masks come from stick-breaking
+    is left out.
 
     Args:
         model: decodes slots.
@@ -153,16 +157,20 @@ def object_slots(model: nn.Module, drawn: Decomposition) -> Tensor:
     count = drawn.masks.shape[1]
     if count == 1:
         raise ValueError(f"{type(model).__name__} draws a scene from one slot, so there are no objects to exchange")
-    owned = _owned(drawn.segments, count).float()  # (B, K, H, W)
-    area = owned.mean((-2, -1))
-    edge = torch.cat([owned[..., 0, :], owned[..., -1, :], owned[..., 1:-1, 0], owned[..., 1:-1, -1]], -1).mean(-1)
-    background = edge > BACKGROUND_BORDER
-    score = torch.where(background, -1 - edge, area)
-    score = torch.where(area >= VISIBLE, score, score.new_tensor(-3.0))
+    owned = _border(_owned(drawn.segments, count).float()).mean(-1)  # (B, K) share of the border
+    color = _border(drawn.recon).median(-1).values  # (B, 3)
+    contrast = (drawn.components - color[:, None, :, None, None]).abs().mean(2, keepdim=True)  # (B, K, 1, H, W)
+    conspicuous = (drawn.masks * contrast).mean((2, 3, 4))  # (B, K)
+    score = torch.where((owned > BACKGROUND_BORDER) | (conspicuous < CONSPICUOUS), conspicuous - 10, conspicuous)
     present = drawn.slots.new_ones(drawn.slots.shape[:2]) if drawn.present is None else drawn.present
     if order_matters(decoder_of(model), (drawn.slots, present)):
-        score[:, -1] = -4
+        score[:, -1] = -torch.inf
     return score.argmax(1)
+
+
+def _border(image: Tensor) -> Tensor:
+    """(..., H, W) -> (..., 2 H + 2 W - 4), its outermost pixels."""
+    return torch.cat([image[..., 0, :], image[..., -1, :], image[..., 1:-1, 0], image[..., 1:-1, -1]], -1)
 
 
 def _owned(segments: Tensor, count: int) -> Tensor:
