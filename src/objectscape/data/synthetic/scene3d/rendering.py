@@ -144,6 +144,11 @@ def _part(
     own = torch.zeros(len(bodies), dtype=torch.int64, device=device)  # samples of each body, alone and in the picture
     seen = torch.zeros(len(bodies), dtype=torch.int64, device=device)
     parts: list[dict[str, Tensor]] = []
+    planes = world.planes.point.shape[1]
+    background = batch * planes + 1  # surfaces that are no bodies: planes, and the sky
+    numbers = torch.cat([bodies.slot + 1, bodies.slot.new_zeros(background)])
+    which = torch.arange(planes, device=device).repeat(batch)
+    which = torch.cat([torch.full_like(bodies.slot, -1), which, which.new_full((1,), -1)])
     frame = world.camera.frame()
     start = world.camera.position.t()[..., None]  # 3, B, 1
     for band in _bands(height, width * a * a * batch, rays):
@@ -156,31 +161,26 @@ def _part(
         keys.view(-1).scatter_reduce_(0, ray, trace.encode(depth, body), "amin")
         own += torch.bincount(body, minlength=len(bodies))
         depth, surface = trace.decode(keys)
-        seen += torch.bincount(surface.flatten().clamp_max(len(bodies)), minlength=len(bodies) + 1)[:-1]
-        numbers = torch.cat([bodies.slot + 1, bodies.slot.new_zeros(1)])
-        labels = numbers.index_select(0, surface.flatten().clamp_max(len(bodies)))
-        labels = _samples(labels.view(grid), a)  # B, S, H, W
-        segments, agree = _majority(labels)
+        seen += torch.bincount(surface.flatten(), minlength=len(numbers))[: len(bodies)]
+        labels = numbers.index_select(0, surface.flatten())
+        segments, first, agree = _majority(_samples(labels.view(grid), a))
         part = {"segments": segments}
         if options is not None and surfaces is not None:
             number = torch.arange(len(rows), device=device)[band.start * a : band.stop * a]
             pattern = even_pattern(torch.arange(len(x), device=device), number, options.seed)
             scattered = replace(options, pattern=pattern)
             color, normal = shade(world, bodies, surfaces, start, way, depth, surface, scattered)
-            share = agree / agree.sum(1, keepdim=True)  # B, S, H, W
-            part["image"] = _encode(_samples(color.transpose(0, 1).reshape(batch * 3, *grid[1:]), a).mean(1)).view(
-                batch, 3, -1, width
-            )
-            mean = (_samples(depth.clamp_max(_SKY).view(grid), a) * share).sum(1)
-            part["depth"] = torch.where(mean < _SKY / 10 / a**2, mean, float("inf"))
-            normal = _samples(normal.transpose(0, 1).reshape(batch * 3, *grid[1:]), a).view(batch, 3, a * a, -1, width)
-            normal = (normal * share[:, None]).sum(2)
-            part["normals"] = normal / normal.norm(dim=1, keepdim=True).clamp_min(1e-6)
-            first = (agree.int().argmax(1, keepdim=True), _samples(surface.view(grid), a))
-            owner = first[1].gather(1, first[0])[:, 0] - len(bodies)
-            planes = world.planes.point.shape[1]
-            flat = (owner >= 0) & (owner < batch * planes)
-            part["planes"] = torch.where(flat, owner % max(planes, 1), -1)
+            color, normal, depth = (_samples(t.view(-1, *grid[1:]), a) for t in (color, normal, depth))
+            color, normal = (t.view(3, batch, a * a, -1, width).transpose(0, 1) for t in (color, normal))
+            if a > 1:
+                share = agree / agree.sum(1, keepdim=True)  # B, S, H, W
+                depth = (depth.clamp_max(_SKY) * share).sum(1, keepdim=True)
+                depth = torch.where(depth < _SKY / 10 / a**2, depth, float("inf"))
+                normal = (normal * share[:, None]).sum(2, keepdim=True)
+                normal = normal * normal.square().sum(1, keepdim=True).clamp_min(1e-12).rsqrt()
+            part |= {"image": _encode(color.mean(2)), "depth": depth[:, 0], "normals": normal[:, :, 0]}
+            owner = _samples(surface.view(grid), a).gather(1, first[:, None])
+            part["planes"] = which.index_select(0, owner.flatten()).view(segments.shape)
         parts.append(part)
     result = {name: torch.cat([part[name] for part in parts], -2) for name in parts[0]}
 
@@ -199,17 +199,18 @@ def _samples(values: Tensor, a: int) -> Tensor:
     return values.view(batch, high // a, a, wide // a, a).permute(0, 2, 4, 1, 3).reshape(batch, a * a, high // a, -1)
 
 
-def _majority(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Of (B, S, H, W) labels: the most frequent (B, H, W), and which samples have it (B, S, H, W) bool."""
-    if labels.shape[1] == 1:
-        return labels[:, 0], torch.ones_like(labels, dtype=torch.bool)
-    chosen = labels[:, 0].clone(memory_format=torch.contiguous_format)
+def _majority(labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of (B, S, H, W) labels: the most frequent (B, H, W), its first sample (B, H, W), which have it (B, S, H, W)."""
+    count = labels.shape[1]
+    first = torch.zeros_like(labels[:, 0])
+    if count == 1:
+        return labels[:, 0], first, torch.ones_like(labels, dtype=torch.bool)
     mixed = (labels.amin(1) != labels.amax(1)).view(-1).nonzero()[:, 0]
     some = labels.movedim(1, 0).flatten(1).index_select(1, mixed)  # S, K
-    count = len(some)
     rank = (some[:, None] == some).sum(1) * count + torch.arange(count, 0, -1, device=some.device)[:, None]
-    chosen.view(-1)[mixed] = some.gather(0, rank.argmax(0, keepdim=True))[0]
-    return chosen, labels == chosen[:, None]
+    first.view(-1)[mixed] = rank.argmax(0)
+    chosen = labels.gather(1, first[:, None])
+    return chosen[:, 0], first, labels == chosen
 
 
 def _encode(linear: Tensor) -> Tensor:
