@@ -42,10 +42,14 @@ def _group(kind: str) -> list[tuple[str, str]]:
 
 
 def _metrics() -> list[tuple[str, str]]:
+    from objectscape.evaluation.disentanglement import LATENT_SCORES
     from objectscape.evaluation.protocols import reconstruction_metrics, segmentation_metrics
 
     metrics = {**segmentation_metrics(), **reconstruction_metrics()}
-    return [(name, (type(metric).__doc__ or "").splitlines()[0]) for name, metric in metrics.items()]
+    return [
+        *((n, (type(metric).__doc__ or "").splitlines()[0]) for n, metric in metrics.items()),
+        *LATENT_SCORES.items(),
+    ]
 
 
 def _runs(root: Path) -> list[tuple[str, ...]]:

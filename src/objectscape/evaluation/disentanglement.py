@@ -35,12 +35,24 @@ PROBE_HIDDEN = 256
 LEAST_AREA = 50 / 192**2
 """Share of the image below which an object is too small to count: 50 pixels at the size of CLEVR's evaluation."""
 
+LATENT_SCORES = {
+    "matched_objects": "Share of the objects that have a slot of their own; what follows is about these.",
+    "dci_disentanglement": "Does a dimension of a slot stand for one factor?",
+    "dci_completeness": "Does a factor stand in one dimension?",
+    "dci_informativeness": "How well do boosted trees predict the factors? Mean skill: 0 for guessing, 1 for perfect.",
+    "probe_linear_<factor>": "Accuracy or R2 of a linear probe that reads the factor from the slot.",
+    "probe_mlp_<factor>": "The same with a hidden layer.",
+    "activeness": "Variance of the picture as one dimension runs through its range; mean over dimensions.",
+    "active_dimensions": "How many dimensions share the activeness.",
+}
+"""{name: what it says}"""
+
 
 class LatentResult(NamedTuple):
     """Scores for the table, and what they are made of."""
 
     scores: dict[str, Score]
-    """`matched_objects`, `dci_...`, `probe_linear_<factor>`, `probe_mlp_<factor>`, `activeness`, `active_dimensions`"""
+    """by the names of `LATENT_SCORES`; with released scoring `dci_released_...`"""
     details: dict[str, Any]
     """per factor and per dimension, for the result file"""
 
