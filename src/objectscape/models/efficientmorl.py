@@ -314,7 +314,7 @@ class EfficientMORL(Model):
                 projection.weight.mul_(2.5)  # else the layers make all slots alike
             for head in (self.bottom_up.mlp_scale[-1], self.refiner.mean, self.refiner.scale):
                 head.weight.mul_(0.02)
-            self.bottom_up.mlp_scale[-1].bias.fill_(-1.5)  # with L = 3 a std of 0.1: else noise hides the means
+            self.bottom_up.mlp_scale[-1].bias.fill_(-2.5)  # a smaller std: else noise hides the means
 
     def _initialize_released(self) -> None:
         """The released code's start."""
