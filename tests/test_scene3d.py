@@ -491,6 +491,16 @@ def test_a_world_travels_as_one_thing() -> None:
     assert result.visibility.max() == 0
 
 
+def test_autocast_and_gradients_are_left_out() -> None:
+    scenes = random_world(2, 5, 10)
+    expected = scene3d.render(scenes, (24, 24))
+    scenes.objects.material.color.requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        result = scene3d.render(scenes, (24, 24))
+    assert torch.equal(result.image, expected.image)
+    assert torch.equal(result.depth, expected.depth)
+
+
 def test_what_makes_no_sense_is_refused() -> None:
     scene = world([[BALL]], torch.tensor([[[0.0, 0, 1]]]), 1.0)
     with pytest.raises(ValueError, match=r"world\[i : i \+ 1\]"):

@@ -111,7 +111,7 @@ class Camera(_TensorFields):
             column and row (..., K, 2) in pixels, and depth (..., K); negative depth is behind the camera.
         """
         ray = points - self.position[..., None, :]
-        right, down, forward = (torch.einsum("...kc,...c->...k", ray, axis) for axis in self.axes)
+        right, down, forward = ((ray * axis[..., None, :]).sum(-1) for axis in self.axes)
         depth = torch.where(forward.abs() < NEAR, NEAR, forward)
         tangent = (self.field_of_view / 2).tan()[..., None] * depth
         middle = torch.tensor([size[1], size[0]], device=points.device) / 2

@@ -72,9 +72,9 @@ class Surfaces:
         used = (torch.bincount(texture, minlength=len(TEXTURES)) > 0).tolist()
         turned = world.objects.rotation[flat].mT
         turned = torch.cat([turned, torch.eye(3, device=normal.device).expand(len(normal) - len(turned), 3, 3)])
-        matrix = both("orientation").mT @ turned * both("frequency")[:, None, None]
+        matrix = (both("orientation").mT[..., None] * turned[:, None]).sum(2) * both("frequency")[:, None, None]
         origin = torch.cat([bodies.center, world.planes.point.flatten(0, 1)])
-        offset = both("offset") - (matrix @ origin[..., None])[..., 0]
+        offset = both("offset") - (matrix * origin[:, None]).sum(2)
         pattern = torch.cat([both("second"), matrix.flatten(1), offset], 1).t()
         return cls(
             table=torch.cat([table, table.new_zeros(8, 1)], 1),  # the last one is the sky

@@ -101,6 +101,7 @@ def _check(world: World, size: tuple[int, int], antialias: int) -> None:
         raise ValueError(f"antialias={antialias}; 1 takes one sample per pixel, 2 takes 4")
 
 
+@torch.no_grad()
 def _run(
     kind: type[_V], world: World, size: tuple[int, int], antialias: int, chunk: int | None, options: Shading | None
 ) -> _V:

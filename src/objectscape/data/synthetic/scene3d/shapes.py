@@ -120,11 +120,17 @@ def _faces(shape: str, device: torch.device) -> tuple[Tensor, Tensor]:
     return (table / length[:, None]).float().to(device), plain.float().to(device)
 
 
+def _dots(normals: Tensor, vectors: Tensor) -> Tensor:
+    """(F, ...) products of (F, 3) with (3, ...); in full float32, whatever matrix products are allowed to do."""
+    x, y, z = normals.view(-1, 3, *[1] * (vectors.ndim - 1)).unbind(1)
+    return torch.addcmul(torch.addcmul(x * vectors[0], y, vectors[1]), z, vectors[2])
+
+
 def _polyhedron(shape: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     def enter(start: Tensor, way: Tensor, stretch: Tensor) -> Tensor:
         normals, distances = _faces(shape, start.device)
-        speed = _safe(torch.tensordot(normals, way, 1))  # (F, K)
-        gap = distances.view(-1, *[1] * (start.ndim - 1)) - torch.tensordot(normals, start, 1)
+        speed = _safe(_dots(normals, way))  # (F, K)
+        gap = distances.view(-1, *[1] * (start.ndim - 1)) - _dots(normals, start)
         time = gap / speed
         sign = torch.ones_like(speed).copysign(speed)  # -1: the ray enters through this face, if through any
         return _begin((time - 1e9 * (sign + 1)).amax(0), (time + 1e9 * (1 - sign)).amin(0))
@@ -174,7 +180,7 @@ def facing(shape: int, point: Tensor, stretch: Tensor) -> Tensor:
         end = torch.maximum(-stretch, torch.minimum(point[2], stretch))
         return torch.cat([point[:2], (point[2] - end)[None]])
     normals, distances = _faces(name, point.device)
-    return normals[(normals @ point - distances[:, None]).argmax(0)].t()
+    return normals[(_dots(normals, point) - distances[:, None]).argmax(0)].t()
 
 
 def own_frame(shape: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:

@@ -51,6 +51,8 @@ class Bodies:
     """(M,) of a ball that holds it"""
     inward: Tensor
     """(M, 3, 3) from directions in the world to the object's frame"""
+    outward: Tensor
+    """(M, 3, 3) and back"""
     stretch: Tensor
     """(M,) see `shapes.enter`"""
     kind: Tensor
@@ -91,6 +93,7 @@ class Bodies:
             center=center,
             radius=radius,
             inward=inward,
+            outward=rotation * unit[:, None],
             stretch=stretch,
             kind=kind,
             table=table.t().contiguous(),
@@ -107,6 +110,20 @@ def _apply(rows: Tensor, vectors: Tensor) -> Tensor:
     """(3, ..., K) matrices (9, K) times vectors (3, ..., K)."""
     matrix = rows.view(3, 3, *[1] * (vectors.ndim - 2), -1)
     return torch.addcmul(torch.addcmul(matrix[:, 0] * vectors[0], matrix[:, 1], vectors[1]), matrix[:, 2], vectors[2])
+
+
+# Matrix products are spelled out, because `@` may run in TF32 or under autocast, which would lose shadows and edges.
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    """(M, I, K) of (M, I, J) and (M, J, K) small matrices."""
+    return (left[..., None] * right[:, None]).sum(2)
+
+
+def _dots(vectors: Tensor, bundle: Tensor) -> Tensor:
+    """(B, N, R) products of N vectors (B, N, 3) with R vectors (3, B, R) of each scene."""
+    x, y, z = vectors[..., None].unbind(2)
+    return (x * bundle[0][:, None]).addcmul_(y, bundle[1][:, None]).addcmul_(z, bundle[2][:, None])
 
 
 def enter_bodies(bodies: Bodies, pairs: Pairs, start: Tensor, way: Tensor) -> Tensor:
@@ -199,21 +216,21 @@ def windows(bodies: Bodies, camera: Camera, x: Tensor, y: Tensor) -> Tensor:
     offset = bodies.center - camera.position[bodies.scene]
     tangent = (camera.field_of_view / 2).tan()[bodies.scene]
     axes = torch.stack([right / tangent[:, None], down / tangent[:, None], forward], 1)  # M, 3, 3
-    place = torch.einsum("mij,mj->mi", axes, offset)
+    place = (axes * offset[:, None]).sum(2)
     # The outline of an ellipsoid around the body is a conic; the extreme x solve C33 x^2 - 2 C13 x + C11 = 0,
     # where C is its dual.
-    outward = torch.linalg.inv(bodies.inward)
     factor = torch.tensor(ENCLOSING, device=place.device)[bodies.kind]
     longer = 1 + torch.stack([torch.zeros_like(bodies.stretch)] * 2 + [bodies.stretch], 1)  # capsules
-    spread = axes @ (outward * (longer * factor[:, None])[:, None])
-    dual = spread @ spread.mT - place[:, :, None] * place[:, None]
+    outward = _product(axes, bodies.outward)
+    spread = outward * (longer * factor[:, None])[:, None]
+    dual = _product(spread, spread.mT) - place[:, :, None] * place[:, None]
     depth = dual[:, 2, 2, None]  # negative if all of the ellipsoid is on one side of the camera
     cross, own = dual[:, :2, 2], dual.diagonal(dim1=1, dim2=2)[:, :2]
     root = (cross * cross - own * depth).clamp_min(0).sqrt()
     low, high = (cross + root) / depth, (cross - root) / depth  # M, 2
     # The same from the corners of its box, which is tighter for boxes.
     signs = torch.tensor([[i, j, k] for i in (-1.0, 1) for j in (-1.0, 1) for k in (-1.0, 1)], device=place.device)
-    corner = place[:, None] + (signs * longer[:, None]) @ (axes @ outward).mT  # M, 8, 3
+    corner = place[:, None] + _product(signs * longer[:, None], outward.mT)  # M, 8, 3
     clear = corner[..., 2].amin(1) > NEAR
     flat = corner[..., :2] / corner[..., 2:].clamp_min(NEAR)
     inside = ((depth[:, 0] < 0) & (place[:, 2] > 0))[:, None]
@@ -251,8 +268,8 @@ def look(bodies: Bodies, camera: Camera, x: Tensor, y: Tensor) -> tuple[Tensor, 
     row += top
     ray = (above + row) * len(x) + column
     right, down, forward = (axis[bodies.scene] for axis in camera.frame())
-    start = bodies.inward @ (camera.position[bodies.scene] - bodies.center)[..., None]  # M, 3, 1
-    rays = bodies.inward @ torch.stack([right, down, forward], 2)  # M, 3, 3
+    start = _product(bodies.inward, (camera.position[bodies.scene] - bodies.center)[..., None])  # M, 3, 1
+    rays = _product(bodies.inward, torch.stack([right, down, forward], 2))  # M, 3, 3
     stretch = bodies.stretch[:, None, None].expand(-1, 3, 1)
     table = torch.cat([rays, start, stretch], 2).permute(1, 2, 0).reshape(15, -1)  # 15, M
     across, along = x.index_select(0, column), y.index_select(0, row)
@@ -303,9 +320,9 @@ def meet(bodies: Bodies, planes: Planes, start: Tensor, way: Tensor, others: Ten
     """
     keys = meet_planes(planes, len(bodies), start, way)
     # The ball around a body is met if its center is near enough to the ray, and not behind the start.
-    from_start = (bodies.middle @ start.transpose(0, 1)).mul_(-2)  # B, N, R
+    from_start = _dots(bodies.middle, start).mul_(-2)  # B, N, R
     from_start += (start * start).sum(0)[:, None] + bodies.middle.square().sum(2)[..., None]  # squared distance
-    ahead = bodies.middle @ way.transpose(0, 1) - (start * way).sum(0)[:, None]
+    ahead = _dots(bodies.middle, way) - (start * way).sum(0)[:, None]
     square = bodies.reach.square()[..., None] * 1.001 + 1e-4  # rounding
     near = (from_start - ahead * ahead.clamp_min(0) < square) & (bodies.reach > 0)[..., None] & others
     pairs = _pairs(bodies, near)
@@ -346,7 +363,7 @@ def hidden(
     least = (1 - sine * sine).sqrt() * distance - 1e-4 * distance
     least = torch.where(sine < 1, least, -float("inf"))  # the lamp is inside of the ball: every ray may meet it
     least = torch.where(bodies.reach > 0, least, float("inf"))
-    pairs = _pairs(bodies, (torch.bmm(axis, toward.transpose(0, 1)) > least[..., None]) & others)
+    pairs = _pairs(bodies, (_dots(axis, toward) > least[..., None]) & others)
     flat = point.flatten(1)
     start, scene = flat.index_select(1, pairs.ray), bodies.scene.index_select(0, pairs.body)
     way = lamp.t().index_select(1, scene) - start
@@ -380,10 +397,10 @@ def hidden(
 def darkening(bodies: Bodies, point: Tensor, normal: Tensor, others: Tensor) -> Tensor:
     """(B, R) part of the light from all sides that bodies keep away, taken as balls; 0..1. Arguments as `hidden`'s."""
     middle = bodies.middle
-    from_point = (middle @ point.transpose(0, 1)).mul_(-2)  # B, N, R
+    from_point = _dots(middle, point).mul_(-2)  # B, N, R
     from_point += middle.square().sum(2)[..., None]
     from_point += (point * point).sum(0)[:, None]
-    above = middle @ normal.transpose(0, 1)
+    above = _dots(middle, normal)
     above -= (normal * point).sum(0)[:, None]
     near = from_point.clamp_min_(1e-6).rsqrt_()
     covered = above.mul_(near).clamp_min_(0)  # cosine of the angle at which the ball is seen
