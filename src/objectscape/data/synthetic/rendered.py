@@ -210,8 +210,8 @@ class Solids:
 class RenderedScenes(SyntheticScenes):
     """Base of the families. A subclass sets `NAME`, `VARIANTS`, `FACTORS`, and implements `draw_scenes` and `world`.
 
-    `draw_scenes` returns at least `count` (n,), the number of objects, which come first in their rows, and a tensor
-    (n, N, ...) for each name in `FACTORS`.
+    Scene i is the same on every device up to rounding in its pixels. `draw_scenes` returns at least `count` (n,), the
+    number of objects, which come first in their rows, and a tensor (n, N, ...) for each name in `FACTORS`.
 
     Args:
         split: "train", "val" or "test".
@@ -386,9 +386,9 @@ def shifted(world: World, draws: Draws) -> World:
         azimuth, elevation, warmth = (draws[f"lamp_{name}"] for name in ("azimuth", "elevation", "warmth"))
         level = elevation.cos()
         way = torch.stack([level * azimuth.cos(), level * azimuth.sin(), elevation.sin()], -1)
-        middle = world.lights.position.norm(dim=-1).amin(1)
+        far = 2.5 * world.lights.position.norm(dim=-1).amin(1)  # far enough to light all of the scene alike
         color = 1.2 * (1 + 0.35 * warmth[:, None] * torch.tensor([1.0, 0.0, -1.0]))
-        lights = Lights(position=(way * middle[:, None])[:, None], color=color[:, None], size=0.5)
+        lights = Lights(position=(way * far[:, None])[:, None], color=color[:, None], size=1.0)
         world = replace(world, lights=lights, ambient=world.ambient * 0.5)
     if "posts" in draws:
         world = replace(world, planes=join(world.planes, _posts(camera, draws["posts"])))
@@ -402,7 +402,7 @@ def _posts(camera: Camera, columns: Tensor) -> Planes:
     depth = 0.4 * (camera.target - camera.position).norm(dim=-1)[:, None, None]
     point = camera.position[:, None] + depth * (forward[:, None] + columns[..., None] * right[:, None])
     width = (0.07 * depth[..., 0] * right.norm(dim=-1)[:, None]).expand_as(columns)
-    color = torch.tensor([0.05, 0.05, 0.06]).expand(*columns.shape, 3)
+    color = torch.tensor([0.012, 0.012, 0.015]).expand(*columns.shape, 3)
     return Planes(
         point=point,
         normal=-ahead[:, None],
