@@ -76,8 +76,10 @@ class Surfaces:
         origin = torch.cat([bodies.center, world.planes.point.flatten(0, 1)])
         offset = both("offset") - (matrix * origin[:, None]).sum(2)
         pattern = torch.cat([both("second"), matrix.flatten(1), offset], 1).t()
+        sky = table.new_zeros(8, 1)
+        sky[_ROUGH] = 1
         return cls(
-            table=torch.cat([table, table.new_zeros(8, 1)], 1),  # the last one is the sky
+            table=torch.cat([table, sky], 1),
             texture=texture,
             pattern=pattern.contiguous(),
             used=[number for number, some in enumerate(used) if some and number],
