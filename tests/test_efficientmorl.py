@@ -405,6 +405,8 @@ def test_save_and_load(tmp_path: Path) -> None:
         ({"prior": "reversed+"}, r"did you mean 'reversed\+\+'|did you mean 'reversed'"),
         ({"gru": "triple"}, "gru='triple'"),
         ({"likelihood": "GMM"}, "likelihood='GMM'"),
+        ({"initialization": "soft"}, "initialization='soft'"),
+        ({"encoder_strides": [2, 2]}, r"encoder_strides=\[2, 2\].*four"),
         ({"decoder": "iodin"}, "did you mean 'iodine'"),
         ({"decoder": "big"}, r"\(12, 12\).*multiples of 16"),
         ({"image_size": (12, 12, 3)}, "image_size"),
@@ -418,6 +420,16 @@ def test_save_and_load(tmp_path: Path) -> None:
 def test_wrong_options_are_named(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         tiny(**changes)
+
+
+def test_a_sharp_start_tells_slots_and_images_apart_where_the_released_one_does_not() -> None:
+    spread = {}
+    for initialization in ("released", "sharp"):
+        output = tiny(initialization=initialization, encoder_strides=[2, 1, 1, 1], gru="single")(images(4))
+        assert output.layer_attention.shape == (4, 3, 3, 6, 6)
+        spread[initialization] = output.layer_attention.std(2).mean()  # over the slots
+    assert spread["released"] < 1e-3
+    assert spread["sharp"] > 0.1
 
 
 def test_wrong_inputs_are_named() -> None:

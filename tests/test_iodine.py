@@ -87,6 +87,16 @@ def test_decoder_is_a_convolution_of_the_tiled_slot(kind: str, kernel: int, size
     torch.testing.assert_close(torch.cat([logits, components], 2).flatten(0, 1), drawn, rtol=1e-4, atol=1e-5)
 
 
+def test_patches_make_the_same_pictures_of_a_coarser_grid() -> None:
+    model = tiny(decoder_patch=4)
+    assert model.decoder.grid.shape[1:] == (3, 3)
+    output = model(images())
+    assert output.recon.shape == (2, 3, 12, 12)
+    for changes in ({"decoder_patch": 5}, {"decoder_patch": 6}):  # no divisor; a grid smaller than a kernel
+        with pytest.raises(ValueError, match=r"decoder_patch=.*multiples"):
+            tiny(**changes)
+
+
 def test_coordinates_run_along_columns_then_rows() -> None:
     grid = coordinate_channels("linear", (3, 5))
     assert grid[:, 0, 4].tolist() == [1, -1]

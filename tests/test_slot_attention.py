@@ -131,8 +131,9 @@ def test_coordinates_run_from_zero_to_one_along_rows_then_columns() -> None:
 @pytest.mark.parametrize("name", SLOT_DECODERS)
 @pytest.mark.parametrize("size", [(16, 16), (32, 48), (35, 21)])
 def test_decoders_draw_the_size_asked_for_or_say_why_not(name: str, size: tuple[int, int]) -> None:
-    if name in ("deconvolution", "big") and size == (35, 21):
-        with pytest.raises(ValueError, match=r"image_size=\(35, 21\).*multiples of 16"):
+    unit = {"deconvolution": 16, "big": 16, "patch": 4}.get(name)
+    if unit and size == (35, 21):
+        with pytest.raises(ValueError, match=rf"image_size=\(35, 21\).*multiples of {unit}\."):
             make_slot_decoder(name, slot_size=4, image_size=size, channels=4)
         return
     rgb, logits = make_slot_decoder(name, slot_size=4, image_size=size, channels=4)(torch.randn(2, 3, 4))
@@ -161,6 +162,31 @@ def test_model_shapes(image_size: int | list[int], slots: int, decoder: str) -> 
     assert output.attention.shape == (2, slots, *size)
     torch.testing.assert_close(output.masks.sum(1), torch.ones(2, 1, *size))
     torch.testing.assert_close(output.recon, (output.masks * output.components).sum(1))
+
+
+def test_patches_are_drawn_where_they_belong() -> None:
+    decoder = make_slot_decoder("patch", slot_size=4, image_size=(16, 20), channels=4)
+    grid = torch.zeros(1, 4, 4, 5, requires_grad=True)
+    decoder.layers(grid + 1)[0, :, 4:8, 12:16].sum().backward()  # the patch in row 1, column 3
+    reached = grid.grad.abs().sum((0, 1)) > 0
+    assert reached[1, 3]
+    assert not reached[:, 0].any()  # farther away than two 3x3 kernels see
+
+
+def test_strides_coarsen_the_tokens_only() -> None:
+    model = tiny(encoder_strides=[2, 2, 1, 1], image_size=[16, 22], decoder="broadcast")
+    output = model(Scene(image=torch.rand(2, 3, 16, 22)))
+    assert output.attention.shape == (2, 4, 4, 6)
+    assert output.masks.shape == (2, 4, 1, 16, 22)
+
+
+def test_gains_scale_the_initial_weights() -> None:
+    plain, scaled = tiny(), tiny(encoder_gain=2.0, attention_gain=3.0, decoder_gain=0.5)
+    factors = {"encoder.convs.2": 2, "encoder.mlp.1": 1, "decoder.layers.0": 0.5}
+    factors |= {"attention.to_keys": 3, "attention.to_queries": 3, "attention.to_values": 1}
+    for name, factor in factors.items():
+        one, two = plain.get_parameter(f"{name}.weight"), scaled.get_parameter(f"{name}.weight")
+        torch.testing.assert_close(two, factor * one)
 
 
 def test_model_decomposes_and_does_not_generate() -> None:

@@ -296,7 +296,7 @@ class EfficientMORL(Model):
             self._initialize_sharp()
 
     def _initialize_sharp(self) -> None:
-        """Weights that keep the size of what they map, then four corrections."""
+        """Weights that keep the size of what they map, but for those that decide how slots begin to differ."""
         for layer in self.modules():
             if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.xavier_normal_(layer.weight)
@@ -307,14 +307,19 @@ class EfficientMORL(Model):
                 nn.init.orthogonal_(layer.weight_hh)
                 nn.init.zeros_(layer.bias_ih)
                 nn.init.zeros_(layer.bias_hh)
+        sharpened: list[tuple[nn.Module, float]] = [
+            *(
+                (layer, 2) for layer in self.encoder.convs if isinstance(layer, nn.Conv2d)
+            ),  # else tokens tell of place only
+            *(
+                (layer, 4) for layer in (self.bottom_up.to_queries, self.to_keys)
+            ),  # else the layers make all slots alike
+            *((layer, 0.02) for layer in (self.bottom_up.mlp_scale[-1], self.refiner.mean, self.refiner.scale)),
+        ]
         with torch.no_grad():
-            for convolution in self.encoder.convs[::2]:
-                convolution.weight.mul_(2)  # else the tokens tell of their place only
-            for projection in (self.bottom_up.to_queries, self.to_keys):
-                projection.weight.mul_(2.5)  # else the layers make all slots alike
-            for head in (self.bottom_up.mlp_scale[-1], self.refiner.mean, self.refiner.scale):
-                head.weight.mul_(0.02)
-            self.bottom_up.mlp_scale[-1].bias.fill_(-2.5)  # a smaller std: else noise hides the means
+            for layer, factor in sharpened:
+                layer.get_parameter("weight").mul_(factor)
+            self.bottom_up.mlp_scale[-1].get_parameter("bias").fill_(-2.5)  # a small std, else noise hides the means
 
     def _initialize_released(self) -> None:
         """The released code's start."""

@@ -11,8 +11,8 @@ All decoders tile a slot over a grid, add a position embedding, and convolve. Th
 | `big`           | H/16 x W/16     | as `deconvolution`, but shifted by a pixel at each stride |
 | `patch`         | H/4 x W/4       | 2 x (k3, same padding, ReLU), k1 to patches of 4x4 pixels |
 
-The first two are Slot Attention's (2-D data sets; CLEVR), the next three those of EfficientMORL's code, the last is ours:
-it has no layer at full resolution and is several times faster, for small experiments on a CPU.
+The first two are Slot Attention's (2-D data sets; CLEVR), the next three EfficientMORL's. The last is ours:
+without a layer at full resolution it is several times faster, for small experiments on a CPU.
 """
 
 from __future__ import annotations
