@@ -124,7 +124,11 @@ def test_evaluate_compare_show(run: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "ari_fg" in capsys.readouterr().out
     assert main(["compare", str(run), "--format", "json"]) == 0
     rows = json.loads(capsys.readouterr().out)
-    assert {row["metric"] for row in rows} >= {"ari_fg", "mse"}
+    assert {row["metric"] for row in rows} >= {"ari_fg", "mse", "matched_objects"}
+    assert "| matched_objects |" in (run / "README.md").read_text()
+    assert main(["evaluate", str(run), "--images", "4", "--no-latents", "--tag", "plain"]) == 0
+    assert "matched_objects" not in json.loads((run / "evaluation" / "plain-test.json").read_text())["scores"]
+    capsys.readouterr()
     assert main(["compare", str(run), "--metrics", "ari_fg", "--format", "markdown"]) == 0
     assert "| quickstart | tetrominoes-test | ari_fg |" in capsys.readouterr().out
     assert main(["show", str(run), "-n", "2"]) == 0
