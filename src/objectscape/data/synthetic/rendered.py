@@ -141,9 +141,9 @@ def place(
         (n, N, 2) places, and (n,) whether every object found one.
     """
     n, most = candidates.shape[:2]
-    place, good = candidates[:, :, 0].clone(), torch.ones(n, dtype=torch.bool)
+    spots, good = candidates[:, :, 0].clone(), torch.ones(n, dtype=torch.bool)
     for i in range(1, most):  # each depends on those before
-        offset = candidates[:, i, :, None] - place[:, None, :i]  # n, tries, i, 2
+        offset = candidates[:, i, :, None] - spots[:, None, :i]  # n, tries, i, 2
         reach = radius[:, i, None] + taken[:, :i] + gap  # n, i
         free = offset.norm(dim=-1) >= reach[:, None]
         if margin:
@@ -151,9 +151,9 @@ def place(
             free &= (along.abs() >= margin).all(-1)
         fits = free.all(-1)  # n, tries
         first = fits.float().argmax(1)
-        place[:, i] = candidates[torch.arange(n), i, first]
+        spots[:, i] = candidates[torch.arange(n), i, first]
         good &= fits.any(1) | (count <= i)
-    return place, good
+    return spots, good
 
 
 def seen_enough(
