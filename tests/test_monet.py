@@ -125,11 +125,24 @@ def test_saves_and_loads(tmp_path):
         ({"first_pixel_std": -1.0}, "first_pixel_std=-1.0"),
         ({"beta": -1.0}, "beta=-1.0"),
         ({"decoder_layers": 0}, "layers=0"),
+        ({"initial_gain": 0.0}, "initial_gain=0.0"),
     ],
 )
 def test_refuses_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
         model(**options)
+
+
+def test_initial_gain_lets_the_picture_reach_the_latents():
+    def spread(gain: float) -> float:  # of the posterior means over the scenes
+        return model(initial_gain=gain)(squares(8)).posterior_mean.std(0).mean().item()
+
+    assert spread(2.45) > 10 * spread(1.0)
+    plain, scaled = model().state_dict(), model(initial_gain=2.0).state_dict()
+    changed = {name for name in plain if not torch.equal(plain[name], scaled[name])}
+    vae = {name for name in plain if name.startswith(("encoder", "decoder", "attention.mlp")) and "weight" in name}
+    assert changed == vae
+    assert all(torch.equal(scaled[name], 2 * plain[name]) for name in vae)
 
 
 def test_refuses_images_of_another_size():

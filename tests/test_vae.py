@@ -155,3 +155,14 @@ def test_reads_original_files(decoder: str, tmp_path: Path) -> None:
     assert {**again.config, "beta": 0, "beta_warmup": 0} == {**model.config, "beta": 0, "beta_warmup": 0}
     with posterior_means():
         torch.testing.assert_close(again(scene()).nll, model(scene()).nll)
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_slimmer_and_with_larger_initial_weights(decoder: str) -> None:
+    slim, scaled = make(decoder, core_channels=8), make(decoder, core_channels=8, initial_gain=2.0)
+    assert sum(p.numel() for p in slim.parameters()) < 0.3 * sum(p.numel() for p in make(decoder).parameters())
+    assert slim(scene()).recon.shape == (2, 3, 32, 32)
+    before, after = slim.state_dict(), scaled.state_dict()
+    for name in before:
+        factor = 2 if "weight" in name and not name.startswith("posterior") else 1
+        assert torch.equal(after[name], factor * before[name]), name

@@ -31,6 +31,7 @@ from objectscape.nn.broadcast_decoder import BroadcastDecoder
 from objectscape.nn.component_encoder import ComponentEncoder, mask_and_image
 from objectscape.nn.distributions import gaussian_kl, sample_gaussian
 from objectscape.nn.gaussian_heads import full_precision, posterior_parameters, sampled_kl
+from objectscape.nn.initialization import scale_weights
 from objectscape.nn.likelihoods import mixture_log_likelihood
 from objectscape.nn.mask_kl import mask_kl
 from objectscape.nn.stick_breaking import stick_breaking_from_logits
@@ -84,6 +85,9 @@ class MONet(Model):
         pixel_std: standard deviation of every pixel and channel.
         first_pixel_std: that of the first slot, where it differs; None for the same.
         pixel_bound: a sigmoid on the decoded colors.
+        initial_gain: factor on the initial weights of the component VAE and of the attention's MLP, which have no
+            normalization. 1 is PyTorch's initialization, under which the picture hardly reaches the latents at first;
+            sqrt(6) = 2.45 keeps the variance from ReLU layer to ReLU layer (He et al. 2015).
         analytic_kl: closed-form KL of the latents in place of the one-sample estimate.
         beta: constant weight of the latent KL, unless `loss` is given another.
         gamma: constant weight of the mask KL; None for the weight of the latent KL, whatever it is at the time.
@@ -106,13 +110,14 @@ class MONet(Model):
         pixel_std: float = 0.7,
         first_pixel_std: float | None = None,
         pixel_bound: bool = True,
+        initial_gain: float = 1.0,
         analytic_kl: bool = False,
         beta: float = 0.5,
         gamma: float | None = None,
     ) -> None:
         super().__init__()
         check_choice("mask_decoding", mask_decoding, ("softmax", "stick_breaking"))
-        check_positive(pixel_std=pixel_std)
+        check_positive(pixel_std=pixel_std, initial_gain=initial_gain)
         if first_pixel_std is not None:
             check_positive(first_pixel_std=first_pixel_std)
         if beta < 0 or (gamma is not None and gamma < 0):
@@ -137,6 +142,7 @@ class MONet(Model):
             layers=decoder_layers,
             activation=nn.ReLU,
         )
+        scale_weights(self.encoder, self.decoder, self.attention.mlp, gain=initial_gain)
 
     @property
     def slots(self) -> int:

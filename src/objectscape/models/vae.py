@@ -22,14 +22,13 @@ from objectscape.nn.broadcast_decoder import BroadcastDecoder
 from objectscape.nn.distributions import sample_gaussian
 from objectscape.nn.gated_conv import GatedDecoder, GatedEncoder
 from objectscape.nn.gaussian_heads import full_precision, posterior_parameters, sampled_kl
+from objectscape.nn.initialization import scale_weights
 from objectscape.nn.likelihoods import gaussian_log_likelihood
 from objectscape.nn.validation import check_at_least, check_choice, check_images, check_noise, check_positive
 from objectscape.scene import Decomposition, Losses, Scene
 
 FEATURES = 256
 """Length of the encoder's result."""
-BROADCAST_CHANNELS = 64
-"""Channels of the broadcast decoder."""
 
 
 @dataclass(kw_only=True)
@@ -56,8 +55,12 @@ class VAE(Model):
         image_size: side S of the square images in pixels: 32, 64, 128 or 256.
         latent_dim: D.
         decoder: "deconvolution" (DC-VAE) or "broadcast" (BD-VAE).
+        core_channels: of the outer gated convolutions; the inner ones have twice as many, and so has every convolution
+            of the broadcast decoder.
         pixel_std: standard deviation of every pixel and channel.
         pixel_bound: a sigmoid on the redrawn image.
+        initial_gain: factor on the initial weights of encoder and decoder. 1 is PyTorch's initialization, under which
+            the picture hardly reaches the latents at first; 3.3 keeps the variance from gated layer to gated layer.
         beta: constant weight of the KL, unless `loss` is given another.
         beta_warmup: optimizer steps over which the constant weight rises linearly from 0; 0 is none.
 
@@ -71,35 +74,40 @@ class VAE(Model):
         image_size: int = 64,
         latent_dim: int = 64,
         decoder: Literal["deconvolution", "broadcast"] = "deconvolution",
+        core_channels: int = 32,
         pixel_std: float = 0.7,
         pixel_bound: bool = True,
+        initial_gain: float = 1.0,
         beta: float = 0.5,
         beta_warmup: int = 0,
     ) -> None:
         super().__init__()
         check_at_least(1, latent_dim=latent_dim)
         check_at_least(0, beta_warmup=beta_warmup)
-        check_positive(pixel_std=pixel_std)
+        check_positive(pixel_std=pixel_std, initial_gain=initial_gain)
         check_choice("decoder", decoder, ("deconvolution", "broadcast"))
         self.image_size, self.latent_dim = image_size, latent_dim
         self.pixel_std, self.pixel_bound = pixel_std, pixel_bound
         self.beta, self.beta_warmup = beta, beta_warmup
-        self.encoder = GatedEncoder(image_size=image_size, out_features=FEATURES, norm="none")
+        self.encoder = GatedEncoder(image_size=image_size, out_features=FEATURES, norm="none", channels=core_channels)
         self.posterior = nn.Linear(FEATURES, 2 * latent_dim)
         self.decoder: nn.Module
         if decoder == "broadcast":
             self.decoder = nn.Sequential(
                 BroadcastDecoder(
                     latent_dim=latent_dim,
-                    out_channels=BROADCAST_CHANNELS,
+                    out_channels=2 * core_channels,
                     image_size=image_size,
-                    hidden_channels=BROADCAST_CHANNELS,
+                    hidden_channels=2 * core_channels,
                 ),
                 nn.ELU(),
-                nn.Conv2d(BROADCAST_CHANNELS, 3, 1),
+                nn.Conv2d(2 * core_channels, 3, 1),
             )
         else:
-            self.decoder = GatedDecoder(image_size=image_size, latent_dim=latent_dim, out_channels=3, norm="none")
+            self.decoder = GatedDecoder(
+                image_size=image_size, latent_dim=latent_dim, out_channels=3, norm="none", channels=core_channels
+            )
+        scale_weights(self.encoder, self.decoder, gain=initial_gain)
 
     def forward(self, scene: Scene) -> VAEDecomposition:
         """Redraw a batch of images of the constructor's size."""
