@@ -128,7 +128,7 @@ def evaluate_run(run: RunFolder, words: list[str], options: argparse.Namespace) 
 def print_scores(title: str, scores: dict[str, Score]) -> None:
     """A table on the terminal."""
     table = Table(title=title, title_justify="left")
-    for column in ("metric", "mean", "sd over images", "images"):
+    for column in ("metric", "mean", "sd", "n"):
         table.add_column(column, justify="left" if column == "metric" else "right")
     for name, score in scores.items():
         table.add_row(name, number(score.mean), number(score.sd), str(score.n))

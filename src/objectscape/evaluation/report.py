@@ -36,7 +36,7 @@ def write_readme(run: RunFolder) -> None:
             "",
             _describe(content),
             "",
-            "| metric | mean | sd over images | images |",
+            "| metric | mean | sd | n |",
             "|---|---|---|---|",
         ]
         for metric, score in content["scores"].items():
