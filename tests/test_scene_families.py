@@ -113,6 +113,19 @@ def test_a_seed_is_a_scene(family: type[RenderedScenes], monkeypatch: pytest.Mon
     same(data.stream(5, 4), again.stream(5, 4))
 
 
+def test_rendering_a_split_says_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(RenderedScenes, "chunk", 80)
+    monkeypatch.setattr("objectscape.data.synthetic.base.SECONDS_BETWEEN_LINES", 0.0)
+    with caplog.at_level("INFO", logger="objectscape"):
+        assert len(make(RoomsRingCameraLike, image_size=16, count=80).all()) == 80
+    assert [record.getMessage().rpartition(",")[0] for record in caplog.records] == [
+        "rooms_ring_camera_like: rendered 64 of 80 scenes",
+        "rooms_ring_camera_like: rendered 80 of 80 scenes",
+    ]
+
+
 def same(one: Scene, two: Scene) -> None:
     """All fields alike; pixels up to one gray level, because rounding may depend on the size of a batch."""
     assert (one.image.int() - two.image.int()).abs().max() <= 1

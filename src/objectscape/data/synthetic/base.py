@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -14,6 +16,11 @@ from objectscape.data.dataset import SPLITS, SceneDataset
 from objectscape.scene import Scene
 from objectscape.seeding import derive_generator
 
+SECONDS_BETWEEN_LINES = 30.0
+"""Time between two lines that say how far rendering a whole split is."""
+
+log = logging.getLogger(__name__)
+
 Draws = dict[str, Tensor]
 """{name: (n, ...)} the random choices that define n scenes; lives on the CPU."""
 
@@ -22,8 +29,9 @@ class SyntheticScenes(SceneDataset):
     """Base of the synthetic data sets. Scene i of a split is a pure function of (seed, split, i).
 
     Subclasses set `spec` and implement `draw` and `paint`. All choices are drawn on the CPU; painting them is integer
-    arithmetic and selection only, so that a seed gives the same bytes on every device. What defines a split is a small
-    table of draws: it is made once, when first needed, and any scenes of it are painted in one batch.
+    arithmetic and selection only, so that a seed gives the same bytes on every device (3-D scenes: up to rounding).
+    What defines a split is a small table of draws: it is made once, when first needed, and any scenes of it are painted
+    in one batch.
 
     Args:
         split: "train", "val" or "test": independent streams of the same distribution.
@@ -70,10 +78,19 @@ class SyntheticScenes(SceneDataset):
         return self.paint({name: values[numbers] for name, values in self._table.items()})
 
     def all(self, device: torch.device | str = "cpu") -> Scene:
-        """Every scene of the split as one batch on `device`: the resident form."""
+        """Every scene of the split as one batch on `device`: the resident form. Logs how far it is if it takes long."""
         block = 64 if torch.device(device).type == "cpu" else 1024  # a small block stays in a processor's cache
-        parts = [slice(start, start + block) for start in range(0, self.count, block)]
-        return Scene.cat([self.paint({k: v[part] for k, v in self._table.items()}, device) for part in parts])
+        parts, begin, said = [], time.monotonic(), 0.0
+        for start in range(0, self.count, block):
+            part = slice(start, start + block)
+            parts.append(self.paint({k: v[part] for k, v in self._table.items()}, device))
+            passed = time.monotonic() - begin
+            if passed > said + SECONDS_BETWEEN_LINES:
+                done = min(start + block, self.count)
+                left = passed * (self.count - done) / done
+                log.info("%s: rendered %d of %d scenes, %.0f s to go", self.spec.name, done, self.count, left)
+                said = passed
+        return Scene.cat(parts)
 
     def stream(self, step: int, batch_size: int, device: torch.device | str = "cpu") -> Scene:
         """Batch number `step` of an endless stream, drawn apart from the numbered scenes."""
