@@ -312,7 +312,7 @@ class EfficientMORL(Model):
                 (layer, 2) for layer in self.encoder.convs if isinstance(layer, nn.Conv2d)
             ),  # else tokens tell of place only
             *(
-                (layer, 4) for layer in (self.bottom_up.to_queries, self.to_keys)
+                (layer, 3) for layer in (self.bottom_up.to_queries, self.to_keys)
             ),  # else the layers make all slots alike
             *((layer, 0.02) for layer in (self.bottom_up.mlp_scale[-1], self.refiner.mean, self.refiner.scale)),
         ]
