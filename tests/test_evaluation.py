@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from objectscape.cli import main
 from objectscape.evaluation.protocols import Evaluator, evaluate
+from objectscape.evaluation.results import beside
 from objectscape.metrics.reconstruction import mse
 from objectscape.metrics.refinement import MeanOverImages, refinement_values
 from objectscape.metrics.segmentation import adjusted_rand_index, contingency
@@ -145,3 +146,15 @@ def test_evaluate_reports_what_the_model_has(tmp_path: Path, words: list[str], e
         assert scores[last]["mean"] == pytest.approx(scores["ari_fg"]["mean"], abs=1e-6)
         gain = scores["nll_step_0"]["mean"] - scores["nll"]["mean"]
         assert scores["nll_gain"]["mean"] == pytest.approx(gain, rel=1e-3, abs=1e-2)
+
+
+def test_metrics_beside_each_other() -> None:
+    row = {"name": "a", "evaluation": "x-test", "sd": 0.25, "n": 3}
+    rows = [
+        {**row, "metric": "ari_fg", "mean": 0.5},
+        {**row, "metric": "kl", "mean": 7.0, "sd": float("nan"), "n": 1},
+        {**row, "name": "b", "metric": "ari_fg", "mean": 0.75},
+    ]
+    headings, cells = beside(rows)
+    assert headings == ["name", "evaluation", "runs", "ari_fg", "kl"]
+    assert cells == [["a", "x-test", "3", "0.5 ± 0.25", "7"], ["b", "x-test", "3", "0.75 ± 0.25", "-"]]

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from objectscape.checkpoints.run_folder import RunFolder
 from objectscape.cli.common import console
-from objectscape.evaluation.results import as_csv, as_markdown, compare, number
+from objectscape.evaluation.results import as_csv, as_markdown, beside, compare, number
 
 
 def main(words: list[str]) -> int:
@@ -23,6 +23,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     parser.add_argument("--metrics", nargs="+", metavar="NAME", help="only these, e.g. ari_fg miou mse")
     parser.add_argument("--format", choices=["table", "markdown", "csv", "json"], default="table")
+    parser.add_argument("--wide", action="store_true", help="a line per model, with the metrics beside each other")
     options = parser.parse_args(words)
     rows = compare([RunFolder.open(path) for path in options.runs], metrics=options.metrics)
     if not any(row["n"] for row in rows):
@@ -33,11 +34,19 @@ def main(words: list[str]) -> int:
         return 0
     columns = ["name", "evaluation", "metric", "mean", "sd", "min", "max", "n", "failed"]
     cells = [[number(row[c]) if isinstance(row[c], float) else str(row[c]) for c in columns] for row in rows]
+    if options.wide:
+        columns, cells = beside(rows)
     if options.format == "markdown":
         print(as_markdown(columns, cells), end="")
         return 0
     if options.format == "csv":
-        print(as_csv(columns, [[row[c] for c in columns] for row in rows]), end="")
+        print(as_csv(columns, cells if options.wide else [[row[c] for c in columns] for row in rows]), end="")
+        return 0
+    if options.wide:
+        table = Table(*columns)
+        for line in cells:
+            table.add_row(*line)
+        console.print(table)
         return 0
     for name in dict.fromkeys(row[0] for row in cells):
         console.print(f"\n{name}")

@@ -79,6 +79,26 @@ def compare(runs: Sequence[RunFolder], *, metrics: Sequence[str] | None = None) 
     return rows
 
 
+def beside(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Rows of `compare` with the metrics beside each other: headings, and a line per configuration and evaluation.
+
+    A cell is "mean ± sample standard deviation" over the runs, "-" where no run has the metric.
+    """
+    metrics = list(dict.fromkeys(row["metric"] for row in rows if row["metric"]))
+    lines: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in rows:
+        lines.setdefault((row["name"], row["evaluation"]), {})[row["metric"]] = row
+    cells = []
+    for (name, evaluation), found in lines.items():
+        values = [_spread(found[metric]) if metric in found else "-" for metric in metrics]
+        cells.append([name, evaluation, str(max(row["n"] for row in found.values())), *values])
+    return ["name", "evaluation", "runs", *metrics], cells
+
+
+def _spread(row: Mapping[str, Any]) -> str:
+    return number(row["mean"]) + ("" if math.isnan(row["sd"]) else f" ± {row['sd']:.2g}")
+
+
 def judge(value: float, known: Mapping[str, Any]) -> str:
     """How a value compares with one measured over several seeds: "as measured", "better" or "worse".
 
