@@ -119,7 +119,7 @@ def test_killed_before_its_model_was_written(uninterrupted: Path, tmp_path: Path
     run.write_status("running", step=0)
     assert main(["train", f"resume={folder}"]) == 0
     assert run.status()["state"] == "done"
-    assert run.status()["seconds"] >= before["seconds"] - 0.1, "what a checkpoint took is remembered"
+    assert run.status()["seconds"] > before["seconds"] / 2, "what came before the checkpoint counts"
     assert_identical(uninterrupted, folder)
 
 
