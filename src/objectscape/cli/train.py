@@ -64,8 +64,9 @@ def train(config: DictConfig) -> RunFolder:
             raise ValueError(
                 f"there is no {part}: name a recipe (recipe=NAME; `objectscape list recipes`) or {part}=NAME"
             )
-    from objectscape.training.run import fit, is_main_process
+    from objectscape.training.run import check_complete, fit, is_main_process
 
+    check_complete(config.data)
     if is_main_process():
         run = RunFolder.create(Path(config.runs), config.name, path=Path(config.run_dir) if config.run_dir else None)
         run.write_config(config)

@@ -35,9 +35,11 @@ def check_complete(config: DictConfig) -> None:
     """Raise ValueError if `config` (a recipe's `data`) leaves open what only the user knows, such as a path."""
     missing = sorted(f"data.{key.removeprefix('data.')}" for key in OmegaConf.missing_keys(config))
     if missing:
+        module, _, kind = config._target_.rpartition(".")
+        name = config.get("name", module.rpartition(".")[2])
         raise ValueError(
-            f"{config._target_.rpartition('.')[2]} needs {' and '.join(missing)}: say {missing[0]}=...; "
-            "`objectscape data info NAME` tells where published data come from"
+            f"{kind} needs {' and '.join(missing)}: say {missing[0]}=...; `objectscape data info {name}` tells where "
+            "the data come from"
         )
 
 
