@@ -53,6 +53,7 @@ def fails(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (["recipe=quickstart", "seed"], "expected key=value"),
         (["recipe=quickstart", "--sed=3"], "key=value"),
         (["model.slots=3"], "name a recipe, or model=NAME first"),
+        (["recipe=monet/multi_object", "data.name=objects_room"], "data info objects_room"),
         ([], "name a recipe"),
         (["recipe=quickstart", "data=folder"], "data.path"),
         (["recipe=quickstart", "data=folder", "data.path=/no/such/folder"], "/no/such/folder"),
