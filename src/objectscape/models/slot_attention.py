@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from objectscape.contract import Model
+from objectscape.nn.initialization import scale_weights
 from objectscape.nn.slot_attention import SlotAttention
 from objectscape.nn.slot_decoders import make_slot_decoder
 from objectscape.nn.slot_encoder import SlotEncoder
@@ -143,10 +144,9 @@ class SlotAttentionModel(Model):
         )
         for part in (self.encoder, self.attention, self.decoder):
             _initialize(part)
-        _scale(self.encoder.convs, encoder_gain)
-        _scale(self.attention.to_queries, attention_gain)
-        _scale(self.attention.to_keys, attention_gain)
-        _scale(self.decoder, decoder_gain)
+        scale_weights(self.encoder.convs, gain=encoder_gain)
+        scale_weights(self.attention.to_queries, self.attention.to_keys, gain=attention_gain)
+        scale_weights(self.decoder, gain=decoder_gain)
 
     @property
     def slots(self) -> int:
@@ -201,14 +201,6 @@ class SlotAttentionModel(Model):
         if self.output == "linear":
             total = 4 * total  # images in [-1, 1] are twice as far apart
         return Losses(total=total, terms={"mse": mse.detach()})
-
-
-def _scale(module: nn.Module, gain: float) -> None:
-    """Multiply the weights of the linear layers and convolutions; their biases are still zero."""
-    with torch.no_grad():
-        for layer in module.modules():
-            if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
-                layer.weight.mul_(gain)
 
 
 def _initialize(module: nn.Module) -> None:
