@@ -26,7 +26,9 @@ from objectscape.files import write_text
 from objectscape.names import unknown
 
 MODELS = ("slot_attention", "efficientmorl", "iodine")
+TINY = (*MODELS, "monet", "genesis", "genesis_s", "genesis_v2", "vae", "vae_broadcast")
 LISTS = {
+    "tiny": [f"{model}/tiny" for model in TINY],
     "multi_object": [f"{model}/{data}" for data in ("tetrominoes", "multi_dsprites") for model in MODELS],
     "multi_object_clevr6": [f"{model}/clevr6" for model in MODELS],
 }
