@@ -40,12 +40,11 @@ def evaluate_shifts(
         families = ", ".join(name for name in configs.options("data") if name.endswith("_like"))
         raise ValueError(f"{dataset.spec.name} has no variants to shift to; add data=NAME, one of {families}")
     home = dataset.variant  # type: ignore[attr-defined]
-    tag = options.tag
     found = {}
     for variant in sorted(variants, key=lambda name: name != home):  # its own variant first
-        options.tag = f"{tag}-{variant}" if tag else None
-        found[variant] = evaluate_run(run, [*words, f"data.variant={variant}"], options)
-    options.tag = tag
+        tag = f"{options.tag}-{variant}" if options.tag else None
+        tagged = argparse.Namespace(**{**vars(options), "tag": tag})
+        found[variant] = evaluate_run(run, [*words, f"data.variant={variant}"], tagged)
     _print(str(run.path), home, {name: rules.text for name, rules in variants.items()}, found)
     return found
 

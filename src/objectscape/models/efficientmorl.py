@@ -33,6 +33,7 @@ from torch.nn import functional as F
 
 from objectscape.contract import Model
 from objectscape.nn.distributions import drawing_means, fixed_noise, gaussian_kl, sample_gaussian
+from objectscape.nn.initialization import initialize_glorot, scale_weights
 from objectscape.nn.likelihoods import gaussian_log_likelihood, mixture_log_likelihood
 from objectscape.nn.slot_decoders import make_slot_decoder
 from objectscape.nn.slot_encoder import SlotEncoder
@@ -297,29 +298,12 @@ class EfficientMORL(Model):
 
     def _initialize_sharp(self) -> None:
         """Weights that keep the size of what they map, but for those that decide how slots begin to differ."""
-        for layer in self.modules():
-            if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
-                nn.init.xavier_normal_(layer.weight)
-                if layer.bias is not None:
-                    nn.init.zeros_(layer.bias)
-            elif isinstance(layer, nn.GRUCell):
-                nn.init.xavier_uniform_(layer.weight_ih)
-                nn.init.orthogonal_(layer.weight_hh)
-                nn.init.zeros_(layer.bias_ih)
-                nn.init.zeros_(layer.bias_hh)
-        sharpened: list[tuple[nn.Module, float]] = [
-            *(
-                (layer, 2) for layer in self.encoder.convs if isinstance(layer, nn.Conv2d)
-            ),  # else tokens tell of place only
-            *(
-                (layer, 3) for layer in (self.bottom_up.to_queries, self.to_keys)
-            ),  # else the layers make all slots alike
-            *((layer, 0.02) for layer in (self.bottom_up.mlp_scale[-1], self.refiner.mean, self.refiner.scale)),
-        ]
-        with torch.no_grad():
-            for layer, factor in sharpened:
-                layer.get_parameter("weight").mul_(factor)
-            self.bottom_up.mlp_scale[-1].get_parameter("bias").fill_(-2.5)  # a small std, else noise hides the means
+        initialize_glorot(self, weights=nn.init.xavier_normal_)
+        scale_weights(self.encoder.convs, gain=2)  # else tokens tell of place only
+        scale_weights(self.bottom_up.to_queries, self.to_keys, gain=3)  # else the layers make all slots alike
+        spread = self.bottom_up.mlp_scale[-1]
+        scale_weights(spread, self.refiner.mean, self.refiner.scale, gain=0.02)
+        nn.init.constant_(spread.get_parameter("bias"), -2.5)  # a small std, else noise hides the means
 
     def _initialize_released(self) -> None:
         """The released code's start."""

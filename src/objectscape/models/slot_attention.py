@@ -24,10 +24,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from objectscape.contract import Model
-from objectscape.nn.initialization import scale_weights
+from objectscape.nn.initialization import initialize_glorot, scale_weights
 from objectscape.nn.slot_attention import SlotAttention
 from objectscape.nn.slot_decoders import make_slot_decoder
 from objectscape.nn.slot_encoder import SlotEncoder
@@ -143,7 +143,7 @@ class SlotAttentionModel(Model):
             decoder, slot_size=slot_size, image_size=self.image_size, channels=decoder_channels
         )
         for part in (self.encoder, self.attention, self.decoder):
-            _initialize(part)
+            initialize_glorot(part)
         scale_weights(self.encoder.convs, gain=encoder_gain)
         scale_weights(self.attention.to_queries, self.attention.to_keys, gain=attention_gain)
         scale_weights(self.decoder, gain=decoder_gain)
@@ -201,17 +201,3 @@ class SlotAttentionModel(Model):
         if self.output == "linear":
             total = 4 * total  # images in [-1, 1] are twice as far apart
         return Losses(total=total, terms={"mse": mse.detach()})
-
-
-def _initialize(module: nn.Module) -> None:
-    """Keras' defaults: Glorot-uniform weights, zero biases, orthogonal recurrence."""
-    for layer in module.modules():
-        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.xavier_uniform_(layer.weight)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
-        elif isinstance(layer, nn.GRUCell):
-            nn.init.xavier_uniform_(layer.weight_ih)
-            nn.init.orthogonal_(layer.weight_hh)
-            nn.init.zeros_(layer.bias_ih)
-            nn.init.zeros_(layer.bias_hh)

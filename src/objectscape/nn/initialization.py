@@ -1,9 +1,28 @@
-"""Changes to initial weights, for models that are trained in minutes."""
+"""Initial weights that several models share."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+
+def initialize_glorot(module: nn.Module, *, weights: Callable[[Tensor], Tensor] = nn.init.xavier_uniform_) -> None:
+    """Glorot weights and zero biases in linear layers and convolutions; orthogonal recurrence in GRUs.
+
+    With the uniform `weights` these are Keras' defaults.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            weights(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        elif isinstance(layer, nn.GRUCell):
+            nn.init.xavier_uniform_(layer.weight_ih)
+            nn.init.orthogonal_(layer.weight_hh)
+            nn.init.zeros_(layer.bias_ih)
+            nn.init.zeros_(layer.bias_hh)
 
 
 def scale_weights(*modules: nn.Module, gain: float) -> None:

@@ -70,6 +70,13 @@ cut out; center: GENESIS and ClevrTex."""
 _COGENT = (("gray", "blue", "brown", "yellow"), ("red", "green", "purple", "cyan"))
 
 
+def picture_size(image_size: int, crop: str) -> tuple[int, int]:
+    """(H, W) of a picture: the whole 4:3 frame, `image_size` high, for crop "none"; a square for the others."""
+    if crop not in CROPS:
+        raise ValueError(f"crop={crop!r}: {unknown('crop', crop, CROPS)}")
+    return image_size, round(image_size * 4 / 3) if crop == "none" else image_size
+
+
 @dataclass(frozen=True, kw_only=True)
 class ClevrRules(Rules):
     """What a variant of `ClevrLike` changes."""
@@ -137,8 +144,6 @@ class ClevrLike(RenderedScenes):
         max_objects: int = 10,
         quality: str = "normal",
     ) -> None:
-        if crop not in CROPS:
-            raise ValueError(f"crop={crop!r}: {unknown('crop', crop, CROPS)}")
         if not 1 <= min_objects <= max_objects <= 10:
             raise ValueError(f"min_objects={min_objects}, max_objects={max_objects}; need 1 <= min <= max <= 10")
         super().__init__(
@@ -146,7 +151,7 @@ class ClevrLike(RenderedScenes):
             count=count,
             seed=seed,
             variant=variant,
-            size=(image_size, round(image_size * 4 / 3) if crop == "none" else image_size),
+            size=picture_size(image_size, crop),
             objects=(min_objects, max_objects),
             quality=quality,
         )

@@ -19,7 +19,6 @@ from objectscape.data.synthetic.base import Draws
 from objectscape.data.synthetic.clevr_like import (
     CAMERA,
     COLORS,
-    CROPS,
     FRAME,
     LAMPS,
     MARGIN,
@@ -27,11 +26,11 @@ from objectscape.data.synthetic.clevr_like import (
     TRIES,
     clevr_world,
     crop_frame,
+    picture_size,
     put_down,
 )
 from objectscape.data.synthetic.rendered import Dice, RenderedScenes, Rules, redraw, seen_enough
 from objectscape.data.synthetic.scene3d import TEXTURES, Material, Planes, World, turn
-from objectscape.names import unknown
 
 SHAPES = ("cube", "sphere", "cylinder", "octahedron", "cone", "icosahedron", "pyramid", "prism")
 """Code 1 is the cube. The first four are the family's (the octahedron stands for the original's monkey head); the other
@@ -153,8 +152,6 @@ class ClevrTexLike(RenderedScenes):
         max_objects: int = 10,
         quality: str = "normal",
     ) -> None:
-        if crop not in CROPS:
-            raise ValueError(f"crop={crop!r}: {unknown('crop', crop, CROPS)}")
         if not 1 <= min_objects <= max_objects <= 10:
             raise ValueError(f"min_objects={min_objects}, max_objects={max_objects}; need 1 <= min <= max <= 10")
         super().__init__(
@@ -162,7 +159,7 @@ class ClevrTexLike(RenderedScenes):
             count=count,
             seed=seed,
             variant=variant,
-            size=(image_size, round(image_size * 4 / 3) if crop == "none" else image_size),
+            size=picture_size(image_size, crop),
             objects=(min_objects, max_objects),
             quality=quality,
         )
