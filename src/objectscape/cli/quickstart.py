@@ -40,7 +40,7 @@ def main(words: list[str]) -> int:
     )
     run = train(config)
     console.print("2/3  Measuring on fresh scenes.")
-    evaluate.main([str(run.path), "--images", str(IMAGES), "--device", "cpu"])
+    evaluate.main([str(run.path), "--images", str(IMAGES), "--device", "cpu", "--no-latents"])
     (result,) = read_results(run).values()
     scores = {name: score["mean"] for name, score in result["scores"].items()}
     baseline = measure_baseline(run)
