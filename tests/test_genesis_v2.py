@@ -69,17 +69,16 @@ def test_gradients_reach_every_parameter(semiconv):
     assert missing <= {"embedding.bias", "embedding.conv.bias"}
 
 
-def test_with_coordinates_even_a_plain_image_has_places():
-    plain = Scene(image=torch.full((1, 3, SIZE, SIZE), 100, dtype=torch.uint8))
-    spread = {}
-    for coordinates in (False, True):
-        net = model(coordinates=coordinates)
-        seen = []
-        net.encoder.down[0].register_forward_hook(lambda _block, _inputs, output, seen=seen: seen.append(output))
-        net(plain)
-        spread[coordinates] = float(seen[0][..., 4:-4, 4:-4].detach().std((2, 3)).max())  # away from the padding
-        assert net.config["coordinates"] is coordinates
-    assert spread[False] < 1e-4 < 0.1 < spread[True]
+def test_with_coordinates_a_mask_pools_its_center():
+    net, scene, seen = model(coordinates=True), squares(2), []
+    net.posterior.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    masks = net(scene).attention_masks.squeeze(2)  # (B, K, H, W)
+    side = torch.linspace(-2, 2, SIZE)
+    rows, columns = masks.sum(3) @ side, masks.sum(2) @ side  # (B, K)
+    center = torch.stack([rows, columns], -1) / (masks.sum((2, 3)) + 1e-5).unsqueeze(-1)
+    assert torch.allclose(seen[0][..., -2:], center, atol=1e-4)
+    assert net.config["coordinates"] is True
+    assert model().posterior[0].normalized_shape == (2 * net.width,)
 
 
 def test_the_gate_is_the_first_to_learn():

@@ -206,6 +206,18 @@ def test_clevr_properties_are_uniform() -> None:
     assert next(iter(clevr_like.COLORS)) == "gray"
 
 
+def test_near_clevr_is_large_and_never_gray() -> None:
+    data = ClevrLike(near=True, variant="cogent_a", min_objects=2, max_objects=3, count=1)
+    made = data.draw(64, derive_generator(0))
+    placed = there(made, 3)
+    assert (made["size"][placed] == 1).all()
+    assert torch.equal(made["color"][placed & (made["shape"] == 1)].unique(), torch.tensor([3, 5, 8]))  # no gray cube
+    assert 1.5 < torch.stack([made["x"], made["y"]])[:, placed].abs().max() <= 1.7
+    assert torch.equal(made["zoom"], torch.full((64,), 0.7))
+    twice = ClevrLike(near=True, variant="close_up", count=1)
+    assert twice.rules.zoom == pytest.approx(0.49)
+
+
 def test_clevr_objects_are_seen() -> None:
     data = make(ClevrLike, crop="none", image_size=240)
     made = {name: values[:48] for name, values in draws(ClevrLike, n=N).items()}

@@ -39,6 +39,7 @@ def multi_dsprites(variant: str) -> Callable[..., SyntheticScenes]:
 FAMILIES: dict[str, Callable[..., SyntheticScenes]] = {
     "tetrominoes": Tetrominoes,
     "colored_shapes": ColoredShapes,
+    "colored_shapes_apart": lambda **options: ColoredShapes(overlap=False, **options),
     "colored_shapes_same": lambda **options: ColoredShapes(same_color=True, max_objects=5, **options),
     **{f"multi_dsprites_{variant}": multi_dsprites(variant) for variant in OBJECTS},
 }
@@ -183,6 +184,8 @@ def test_bad_options_are_named() -> None:
         ColoredShapes(image_size=8)
     with pytest.raises(ValueError, match="min_objects=3, max_objects=2"):
         ColoredShapes(min_objects=3, max_objects=2)
+    with pytest.raises(ValueError, match="max_objects=5 with overlap=False"):
+        ColoredShapes(max_objects=5, overlap=False)
     with pytest.raises(IndexError, match="has 320 scenes; there is no scene 320"):
         Tetrominoes(split="val").batch([0, 320])
     with pytest.raises(IndexError, match="there is no scene 320"):
@@ -424,6 +427,18 @@ def test_shapes_keep_their_rules(size: int, fewest: int, more: int, seed: int) -
     assert bool((scenes.boxes[..., 2:] <= high)[scenes.present].all())
     last = (counts - 1).long()  # nothing hides the last object
     assert bool(scenes.present.gather(1, last.unsqueeze(1)).all())
+
+
+def test_shapes_apart_hide_nothing_and_counts_stay_uniform() -> None:
+    scenes = small("colored_shapes_apart")[1]
+    counts = scenes.factors["visibility"].sum(1)
+    assert torch.equal(scenes.present, scenes.factors["visibility"].bool())
+    left, top, right, bottom = (side[..., None] for side in scenes.boxes.unbind(-1))  # (n, N, 1)
+    meet = (left < right.mT) & (left.mT < right) & (top < bottom.mT) & (top.mT < bottom)
+    assert not (meet & ~torch.eye(4, dtype=torch.bool)).any()
+    assert ((counts.long().bincount(minlength=5)[2:] / len(counts) - 1 / 3).abs() < 0.05).all()
+    alone = ColoredShapes(count=200, min_objects=1, max_objects=1).all()
+    assert same(alone, ColoredShapes(count=200, min_objects=1, max_objects=1, overlap=False).all())
 
 
 def test_one_color_for_all() -> None:

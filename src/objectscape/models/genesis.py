@@ -103,6 +103,8 @@ class Genesis(Model):
         pixel_std: standard deviation of every pixel and channel.
         first_pixel_std: that of the first slot; None is `pixel_std`.
         pixel_bound: a sigmoid on the decoded colors.
+        posterior_offset: a posterior's standard deviation is the softplus of the network's output plus this. 0.5 is
+            as published, about 1 at the start; with -2.5, about 0.1, short trainings see the image through the noise.
         linear_sampling_mean: imagine without the tanh of the prior mean, as the released code did; off for a sampler
             that follows the trained density.
         beta: constant weight of both KLs, unless `loss` is given another.
@@ -131,6 +133,7 @@ class Genesis(Model):
         pixel_std: float = 0.7,
         first_pixel_std: float | None = None,
         pixel_bound: bool = True,
+        posterior_offset: float = 0.5,
         linear_sampling_mean: bool = False,
         beta: float = 0.5,
         beta_warmup: int = 0,
@@ -147,7 +150,7 @@ class Genesis(Model):
         self.pixel_std, self.first_pixel_std, self.pixel_bound = pixel_std, first_pixel_std, pixel_bound
         self.linear_sampling_mean = linear_sampling_mean
         self.beta, self.beta_warmup = beta, beta_warmup
-        self.component_latent_dim = component_latent_dim
+        self.component_latent_dim, self.posterior_offset = component_latent_dim, posterior_offset
         self.mask_latent_dim = mask_latent_dim if slots > 1 else 0
         self._slots = slots
 
@@ -161,6 +164,7 @@ class Genesis(Model):
                 encoder_norm=encoder_norm,
                 decoder_norm=decoder_norm,
                 channels=core_channels,
+                posterior_offset=posterior_offset,
             )
             if autoregressive_prior:
                 self.mask_prior = AutoregressivePrior(latent_dim=mask_latent_dim, hidden_dim=PRIOR_WIDTH)
@@ -218,7 +222,8 @@ class Genesis(Model):
         log_masks, log_scopes = self._decode_masks(mask_z)  # (B, K, 1, H, W)
 
         raw = self.component_encoder(mask_and_image(log_masks, image))  # (B * K, 2 * D_c)
-        component_mean, component_std = posterior_parameters(raw.unflatten(0, mask_z.shape[:2]))  # (B, K, D_c)
+        raw = raw.unflatten(0, mask_z.shape[:2])
+        component_mean, component_std = posterior_parameters(raw, offset=self.posterior_offset)  # (B, K, D_c)
         component_z = sample_gaussian(component_mean, component_std)
         components = self._decode_components(component_z)  # (B, K, 3, H, W)
 

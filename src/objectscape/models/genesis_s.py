@@ -78,6 +78,8 @@ class GenesisS(Model):
         pixel_std: standard deviation of every pixel and channel.
         first_pixel_std: that of the first slot; None is `pixel_std`.
         pixel_bound: a sigmoid on the decoded colors.
+        posterior_offset: a posterior's standard deviation is the softplus of the network's output plus this. 0.5 is
+            as published, about 1 at the start; with -2.5, about 0.1, short trainings see the image through the noise.
         linear_sampling_mean: imagine without the tanh of the prior mean, as the released code did.
         beta: constant weight of the KL, unless `loss` is given another.
         beta_warmup: optimizer steps over which the constant weight rises linearly from 0; 0 is none.
@@ -101,6 +103,7 @@ class GenesisS(Model):
         pixel_std: float = 0.7,
         first_pixel_std: float | None = None,
         pixel_bound: bool = True,
+        posterior_offset: float = 0.5,
         linear_sampling_mean: bool = False,
         beta: float = 0.5,
         beta_warmup: int = 0,
@@ -123,6 +126,7 @@ class GenesisS(Model):
             encoder_norm=encoder_norm,
             decoder_norm=decoder_norm,
             channels=core_channels,
+            posterior_offset=posterior_offset,
         )
         self.prior = AutoregressivePrior(latent_dim=latent_dim) if autoregressive_prior else None
         self.decoder = BroadcastDecoder(

@@ -99,8 +99,10 @@ class GenesisV2(Model):
         detach_masks: no gradient of that KL into the decoded masks.
         pixel_std: standard deviation sigma of every pixel and channel.
         pixel_bound: a sigmoid on the decoded colors.
-        coordinates: the encoder sees row and column beside the colors. Not in the paper, whose slots can know where
-            they are only through the U-Net's bottleneck, which takes long to learn.
+        posterior_offset: a posterior's standard deviation is the softplus of the network's output plus this. 0.5 is
+            as published, about 1 at the start; with -2.5, about 0.1, short trainings see the image through the noise.
+        coordinates: a mask pools row and column, too. Not in the paper, whose slots can know where they are only
+            through the U-Net's bottleneck, which takes long to learn.
         beta: constant weight of both KLs, unless `loss` is given another.
 
     Raises:
@@ -123,6 +125,7 @@ class GenesisV2(Model):
         detach_masks: bool = True,
         pixel_std: float = 0.7,
         pixel_bound: bool = True,
+        posterior_offset: float = 0.5,
         coordinates: bool = False,
         beta: float = 0.5,
     ) -> None:
@@ -137,19 +140,18 @@ class GenesisV2(Model):
         self.padded_slots_compete = padded_slots_compete
         self.mask_kl, self.detach_masks = mask_kl, detach_masks
         self.pixel_std, self.pixel_bound, self.beta = pixel_std, pixel_bound, beta
-        self.sees_coordinates = coordinates
+        self.pools_coordinates, self.posterior_offset = coordinates, posterior_offset
 
-        self.encoder = UNet(
-            in_channels=5 if coordinates else 3, out_channels=None, image_size=image_size, width=width, norm="group"
-        )
+        self.encoder = UNet(in_channels=3, out_channels=None, image_size=image_size, width=width, norm="group")
         self.segmentation_head = _head(width)
         self.embedding = (
             SemiConvolution(inputs=width, outputs=EMBEDDING) if semiconv else nn.Conv2d(width, EMBEDDING, 1)
         )
         self.coloring = InstanceColoring(slots=slots, kernel=kernel)
         self.feature_head = nn.Sequential(_head(width), nn.Conv2d(width, 2 * width, 1))
+        pooled = 2 * width + (2 if coordinates else 0)
         self.posterior = nn.Sequential(
-            nn.LayerNorm(2 * width), nn.Linear(2 * width, 2 * width), nn.ReLU(), nn.Linear(2 * width, 2 * width)
+            nn.LayerNorm(pooled), nn.Linear(pooled, 2 * width), nn.ReLU(), nn.Linear(2 * width, 2 * width)
         )
         self.decoder = _Decoder(width, image_size)
         self.prior = AutoregressivePrior(latent_dim=width, hidden_dim=4 * width) if autoregressive_prior else None
@@ -173,7 +175,7 @@ class GenesisV2(Model):
         """
         image = scene.pixels  # (B, 3, H, W)
         check_images(image, self.image_size)
-        features = self._features(image)  # (B, D, H, W)
+        features = self.encoder(image)  # (B, D, H, W)
         embedding = self.embedding(self.segmentation_head(features))
         if isinstance(embedding, tuple):
             embedding = embedding[0]  # (B, 8, H, W)
@@ -187,10 +189,13 @@ class GenesisV2(Model):
         present = order < coloring.counts[:, None]  # (B, K) bool
         attention_masks = coloring.log_masks.exp()  # (B, K, H, W)
         slot_features = self.feature_head(features)  # (B, 2D, H, W)
+        if self.pools_coordinates:
+            place = coordinates(self.image_size, self.image_size, slot_features).expand(len(image), -1, -1, -1)
+            slot_features = torch.cat([slot_features, 2 * place], 1)  # (B, 2D + 2, H, W)
         with torch.autocast(image.device.type, enabled=False):  # a mean over thousands of pixels
             pooled = torch.einsum("bkhw,bdhw->bkd", attention_masks, full_precision(slot_features))
             pooled = pooled / (attention_masks.sum((2, 3)).unsqueeze(2) + 1e-5)  # (B, K, 2D)
-        mean, std = posterior_parameters(self.posterior(pooled))  # (B, K, D)
+        mean, std = posterior_parameters(self.posterior(pooled), offset=self.posterior_offset)  # (B, K, D)
         z = sample_gaussian(mean, std)
 
         counted = torch.ones_like(present) if self.padded_slots_compete else present
@@ -268,13 +273,6 @@ class GenesisV2(Model):
         return Decomposition(
             recon=(masks * components).sum(1), masks=masks, components=components, slots=slots, present=present
         )
-
-    def _features(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, D, H, W)"""
-        if self.sees_coordinates:
-            place = coordinates(self.image_size, self.image_size, image).expand(len(image), -1, -1, -1)
-            image = torch.cat([image, place], 1)  # (B, 5, H, W)
-        return self.encoder(image)
 
     def _decode(self, z: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
         """Latents (B, K, D) -> pictures (B, K, 3, H, W) and log masks (B, K, 1, H, W) of `counted` (B, K) slots."""

@@ -17,10 +17,13 @@ def full_precision(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def posterior_parameters(raw: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of an approximate posterior from raw (..., 2D): std = softplus(. + 0.5) + 1e-8."""
+def posterior_parameters(raw: Tensor, *, offset: float = 0.5) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of an approximate posterior from raw (..., 2D): std = softplus(. + offset) + 1e-8.
+
+    With the published 0.5 a fresh network's std is near 1 and its means are near 0, so its draws hardly know the image.
+    """
     mean, std = full_precision(raw).chunk(2, dim=-1)
-    return mean, F.softplus(std + 0.5) + 1e-8
+    return mean, F.softplus(std + offset) + 1e-8
 
 
 def prior_parameters(raw: Tensor, *, tanh_mean: bool = True) -> tuple[Tensor, Tensor]:

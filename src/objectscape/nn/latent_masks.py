@@ -27,13 +27,22 @@ class LatentMasks(nn.Module):
         encoder_norm: "batch", "instance" or "none".
         decoder_norm: the same.
         channels: of the outer convolutions of both; the inner ones have twice as many.
+        posterior_offset: see `posterior_parameters`.
     """
 
     def __init__(
-        self, *, image_size: int, latent_dim: int, encoder_norm: str, decoder_norm: str, channels: int = 32
+        self,
+        *,
+        image_size: int,
+        latent_dim: int,
+        encoder_norm: str,
+        decoder_norm: str,
+        channels: int = 32,
+        posterior_offset: float = 0.5,
     ) -> None:
         super().__init__()
         check_at_least(1, latent_dim=latent_dim)
+        self.posterior_offset = posterior_offset
         self.encoder = GatedEncoder(image_size=image_size, out_features=FEATURES, norm=encoder_norm, channels=channels)
         self.first = nn.Linear(FEATURES, 2 * latent_dim)
         self.recurrence = nn.LSTMCell(FEATURES + latent_dim, 2 * latent_dim)
@@ -45,12 +54,12 @@ class LatentMasks(nn.Module):
     def infer(self, image: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor]:
         """Sample, mean and std of the posterior, each (B, steps, D), from images (B, 3, H, W)."""
         features = self.encoder(image)  # (B, FEATURES)
-        mean, std = posterior_parameters(self.first(features))  # (B, D)
+        mean, std = posterior_parameters(self.first(features), offset=self.posterior_offset)  # (B, D)
         means, stds, samples = [mean], [std], [sample_gaussian(mean, std)]
         state = None
         for _ in range(steps - 1):  # sequential by its maths: each step sees the sample before it
             state = self.recurrence(torch.cat([features, samples[-1].to(features.dtype)], dim=1), state)
-            mean, std = posterior_parameters(self.next(state[0]))
+            mean, std = posterior_parameters(self.next(state[0]), offset=self.posterior_offset)
             means.append(mean)
             stds.append(std)
             samples.append(sample_gaussian(mean, std))

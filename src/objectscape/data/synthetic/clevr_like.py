@@ -84,8 +84,12 @@ class ClevrRules(Rules):
     shapes: tuple[str, ...] = ("cube", "sphere", "cylinder")
     colors: tuple[str, ...] = tuple(COLORS)
     cubes: tuple[str, ...] = ()
-    """Colors of cubes; cylinders have the others of `COLORS`. Empty: all."""
+    """Those of `colors` that cubes have; cylinders have the others. Empty: all."""
     margin: float = MARGIN
+    sizes: tuple[int, ...] = (1, 2)
+    """Codes of `SIZES`."""
+    area: float = 3.0
+    """Centers lie within this of the middle, along x and y."""
 
 
 class ClevrLike(RenderedScenes):
@@ -101,6 +105,8 @@ class ClevrLike(RenderedScenes):
             cut out and resized.
         min_objects: fewest objects in a scene.
         max_objects: most objects in a scene; 6 is "CLEVR6".
+        near: what a small picture can show: large objects only, none of them gray, within 1.7 of the middle along x and
+            y, and the middle 70% of the picture. Every variant can be near.
         quality: of the shading: "fast", "normal" or "high".
     """
 
@@ -142,6 +148,7 @@ class ClevrLike(RenderedScenes):
         crop: str = "benchmark",
         min_objects: int = 3,
         max_objects: int = 10,
+        near: bool = False,
         quality: str = "normal",
     ) -> None:
         if not 1 <= min_objects <= max_objects <= 10:
@@ -156,6 +163,10 @@ class ClevrLike(RenderedScenes):
             quality=quality,
         )
         self.crop = crop
+        if near:
+            colors, cubes = (tuple(c for c in some if c != "gray") for some in (self.rules.colors, self.rules.cubes))
+            zoom = 0.7 * self.rules.zoom
+            self.rules = replace(self.rules, colors=colors, cubes=cubes, sizes=(1,), area=1.7, zoom=zoom)
 
     def draw_scenes(self, n: int, generator: torch.Generator) -> Draws:
         """See `RenderedScenes.draw_scenes`."""
@@ -177,8 +188,8 @@ class ClevrLike(RenderedScenes):
         most, rules = self.rows, self.rules
         colors = [*COLORS, *OTHER_COLORS]
         draws = {
-            "size": dice.integers(1, 2, most),
-            "candidates": dice.uniform(-3, 3, most, TRIES, 2),
+            "size": dice.choice(torch.tensor(rules.sizes), most),
+            "candidates": dice.uniform(-rules.area, rules.area, most, TRIES, 2),
             "shape": dice.choice(torch.tensor([NAMES.index(s) + 1 for s in rules.shapes]), most),
             "color": dice.choice(torch.tensor([colors.index(c) + 1 for c in rules.colors]), most),
             "rotation": dice.uniform(0, 360, most),
@@ -186,7 +197,7 @@ class ClevrLike(RenderedScenes):
         }
         if rules.cubes:
             first = torch.tensor([colors.index(c) + 1 for c in rules.cubes])
-            other = torch.tensor([colors.index(c) + 1 for c in COLORS if c not in rules.cubes])
+            other = torch.tensor([colors.index(c) + 1 for c in rules.colors if c not in rules.cubes])
             cubes, cylinders = dice.choice(first, most), dice.choice(other, most)
             draws["color"] = torch.where(draws["shape"] == 1, cubes, draws["color"])
             draws["color"] = torch.where(draws["shape"] == 3, cylinders, draws["color"])

@@ -1,4 +1,4 @@
-"""Colored shapes: circles, squares and triangles that hide one another. Cheap scenes for tests and tiny recipes."""
+"""Colored shapes: circles, squares and triangles that may hide one another. Cheap scenes for tests and tiny recipes."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ class ColoredShapes(SyntheticScenes):
         min_objects: fewest objects in a scene.
         max_objects: most objects in a scene, at most 100.
         same_color: all objects of a scene have one color, so that color does not tell them apart.
+        overlap: objects may hide one another. False: their places and radii are drawn again until no two of their
+            bounding squares meet; at most 4 objects.
     """
 
     def __init__(
@@ -44,14 +46,17 @@ class ColoredShapes(SyntheticScenes):
         min_objects: int = 2,
         max_objects: int = 4,
         same_color: bool = False,
+        overlap: bool = True,
     ) -> None:
         if image_size < 16:
             raise ValueError(f"image_size={image_size}; shapes need at least 16 pixels")
         if not 1 <= min_objects <= max_objects <= 100:
             raise ValueError(f"min_objects={min_objects}, max_objects={max_objects}; need 1 <= min <= max <= 100")
+        if not overlap and max_objects > 4:
+            raise ValueError(f"max_objects={max_objects} with overlap=False; at most 4 find room beside each other")
         super().__init__(split=split, count=count, seed=seed, published=COUNTS)
         self.image_size, self.min_objects, self.max_objects = image_size, min_objects, max_objects
-        self.same_color = same_color
+        self.same_color, self.overlap = same_color, overlap
         most = max_objects
         self.spec = Spec(
             name="colored_shapes",
@@ -82,10 +87,18 @@ class ColoredShapes(SyntheticScenes):
         objects = integers(self.min_objects, most + 1)
         shape = integers(0, len(SHAPES), most)
         color = integers(0, len(COLORS), 1 if self.same_color else most).expand(-1, most)
-        radius = integers(self.image_size // 8, self.image_size // 5 + 1, most)
-        free = self.image_size - 2 * radius  # centers that keep the shape inside
-        place = torch.rand(n, most, 2, generator=generator, dtype=torch.float64)
-        center = (place * free.unsqueeze(-1)).long() + radius.unsqueeze(-1)
+
+        def somewhere() -> tuple[torch.Tensor, torch.Tensor]:
+            radius = integers(self.image_size // 8, self.image_size // 5 + 1, most)
+            free = self.image_size - 2 * radius  # centers that keep the shape inside
+            place = torch.rand(n, most, 2, generator=generator, dtype=torch.float64)
+            return radius, (place * free.unsqueeze(-1)).long() + radius.unsqueeze(-1)
+
+        radius, center = somewhere()
+        while not self.overlap and (clash := _meet(radius, center, objects)).any():
+            other = somewhere()
+            radius = torch.where(clash[:, None], other[0], radius)
+            center = torch.where(clash[:, None, None], other[1], center)
         return {"objects": objects, "shape": shape, "color": color, "radius": radius, "center": center}
 
     def paint(self, draws: Draws, device: torch.device | str = "cpu") -> Scene:
@@ -111,3 +124,13 @@ class ColoredShapes(SyntheticScenes):
         return Scene(
             image=image, segments=segments, boxes=boxes, present=present, labels=shape * present, factors=factors
         )
+
+
+def _meet(radius: torch.Tensor, center: torch.Tensor, objects: torch.Tensor) -> torch.Tensor:
+    """(n,) bool: whether bounding squares of the first `objects` (n,) of radius (n, N), center (n, N, 2) meet."""
+    most = radius.shape[1]
+    distance = (center.unsqueeze(2) - center.unsqueeze(1)).abs().amax(-1)  # (n, N, N)
+    meet = distance <= radius.unsqueeze(2) + radius.unsqueeze(1)
+    placed = torch.arange(most) < objects.unsqueeze(1)
+    pairs = torch.ones(most, most, dtype=torch.bool).triu(1)
+    return (meet & pairs & placed.unsqueeze(2) & placed.unsqueeze(1)).flatten(1).any(1)
