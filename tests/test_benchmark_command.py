@@ -19,7 +19,7 @@ import torch
 from objectscape.checkpoints.run_folder import RunFolder, read_checkpoint
 from objectscape.cli import main
 from objectscape.cli.benchmark import locked, plan
-from objectscape.cli.config import prepare
+from objectscape.cli.config import RECIPES, prepare
 from objectscape.evaluation.summary import summarize, table
 
 TINY = """
@@ -181,6 +181,8 @@ def test_a_list_stands_for_its_recipes(tmp_path: Path) -> None:
     jobs = plan(tmp_path, "multi_object,quickstart", "3", [])
     assert {job.name for job in jobs} >= {"quickstart", "iodine/multi_dsprites", "efficientmorl/tetrominoes"}
     assert all(job.seed == 3 and job.run_dir == f"{tmp_path}/{job.name}/seed-3" for job in jobs)
+    files = {f"{path.parent.name}/tiny3d" for path in RECIPES.glob("recipe/*/tiny3d.yaml")}
+    assert {job.name for job in plan(tmp_path, "tiny3d", "0", [])} == files
 
 
 def test_a_sweep_over_recipes_names_each_run_by_its_recipe() -> None:

@@ -69,15 +69,16 @@ def test_gradients_reach_every_parameter(semiconv):
     assert missing <= {"embedding.bias", "embedding.conv.bias"}
 
 
-def test_with_coordinates_a_mask_pools_its_center():
-    net, scene, seen = model(coordinates=True), squares(2), []
+def test_a_mask_can_pool_its_center_and_color():
+    net, scene, seen = model(pool_input=True), squares(2), []
     net.posterior.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
     masks = net(scene).attention_masks.squeeze(2)  # (B, K, H, W)
     side = torch.linspace(-2, 2, SIZE)
     rows, columns = masks.sum(3) @ side, masks.sum(2) @ side  # (B, K)
-    center = torch.stack([rows, columns], -1) / (masks.sum((2, 3)) + 1e-5).unsqueeze(-1)
-    assert torch.allclose(seen[0][..., -2:], center, atol=1e-4)
-    assert net.config["coordinates"] is True
+    color = 2 * torch.einsum("bkhw,bchw->bkc", masks, scene.pixels)  # (B, K, 3)
+    expected = torch.cat([torch.stack([rows, columns], -1), color], -1) / (masks.sum((2, 3)) + 1e-5).unsqueeze(-1)
+    assert torch.allclose(seen[0][..., -5:], expected, atol=1e-4)
+    assert net.config["pool_input"] is True
     assert model().posterior[0].normalized_shape == (2 * net.width,)
 
 

@@ -214,8 +214,12 @@ def test_near_clevr_is_large_and_never_gray() -> None:
     assert torch.equal(made["color"][placed & (made["shape"] == 1)].unique(), torch.tensor([3, 5, 8]))  # no gray cube
     assert 1.5 < torch.stack([made["x"], made["y"]])[:, placed].abs().max() <= 1.7
     assert torch.equal(made["zoom"], torch.full((64,), 0.7))
-    twice = ClevrLike(near=True, variant="close_up", count=1)
+    twice = ClevrLike(near=True, variant="close_up", max_objects=3, count=1)
     assert twice.rules.zoom == pytest.approx(0.49)
+    more = ClevrLike(near=True, variant="more_objects", max_objects=3, count=8)
+    assert set(more.draw(8, derive_generator(0))["count"].tolist()) == {4, 5}
+    with pytest.raises(ValueError, match="max_objects=10 with near=True"):
+        ClevrLike(near=True)
 
 
 def test_clevr_objects_are_seen() -> None:

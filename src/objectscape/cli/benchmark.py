@@ -26,9 +26,10 @@ from objectscape.files import write_text
 from objectscape.names import unknown
 
 MODELS = ("slot_attention", "efficientmorl", "iodine")
-TINY = (*MODELS, "monet", "genesis", "genesis_s", "genesis_v2", "vae", "vae_broadcast")
+DECOMPOSING = (*MODELS, "monet", "genesis", "genesis_s", "genesis_v2")
 LISTS = {
-    "tiny": [f"{model}/tiny" for model in TINY],
+    "tiny": [f"{model}/tiny" for model in (*DECOMPOSING, "vae", "vae_broadcast")],
+    "tiny3d": [f"{model}/tiny3d" for model in DECOMPOSING],
     "multi_object": [f"{model}/{data}" for data in ("tetrominoes", "multi_dsprites") for model in MODELS],
     "multi_object_clevr6": [f"{model}/clevr6" for model in MODELS],
 }

@@ -45,7 +45,8 @@ def evaluate_shifts(
         tag = f"{options.tag}-{variant}" if options.tag else None
         tagged = argparse.Namespace(**{**vars(options), "tag": tag})
         found[variant] = evaluate_run(run, [*words, f"data.variant={variant}"], tagged)
-    _print(str(run.path), home, {name: rules.text for name, rules in variants.items()}, found)
+    texts = {name: dataset.rules_of(name).text for name in variants}  # type: ignore[attr-defined]
+    _print(str(run.path), home, texts, found)
     return found
 
 
@@ -64,6 +65,8 @@ def _print(title: str, home: str, texts: dict[str, str], found: dict[str, dict[s
                 continue
             mean = scores[name].mean
             change = mean - found[home][name].mean
-            cells.append(f"{mean:.3f}" if variant == home or math.isnan(change) else f"{mean:.3f} {change:+.3f}")
+            digits = 4 if name == "mse" else 3
+            shown = f"{mean:.{digits}f}"
+            cells.append(shown if variant == home or math.isnan(change) else f"{shown} {change:+.{digits}f}")
         table.add_row(variant, *cells, texts[variant])
     console.print(table)

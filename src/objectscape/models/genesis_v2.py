@@ -101,8 +101,8 @@ class GenesisV2(Model):
         pixel_bound: a sigmoid on the decoded colors.
         posterior_offset: a posterior's standard deviation is the softplus of the network's output plus this. 0.5 is
             as published, about 1 at the start; with -2.5, about 0.1, short trainings see the image through the noise.
-        coordinates: a mask pools row and column, too. Not in the paper, whose slots can know where they are only
-            through the U-Net's bottleneck, which takes long to learn.
+        pool_input: a mask pools row, column and color beside the features. Not in the paper, where places come only
+            through the U-Net's bottleneck and colors are forgotten while these are learned: both take long.
         beta: constant weight of both KLs, unless `loss` is given another.
 
     Raises:
@@ -126,7 +126,7 @@ class GenesisV2(Model):
         pixel_std: float = 0.7,
         pixel_bound: bool = True,
         posterior_offset: float = 0.5,
-        coordinates: bool = False,
+        pool_input: bool = False,
         beta: float = 0.5,
     ) -> None:
         super().__init__()
@@ -140,7 +140,7 @@ class GenesisV2(Model):
         self.padded_slots_compete = padded_slots_compete
         self.mask_kl, self.detach_masks = mask_kl, detach_masks
         self.pixel_std, self.pixel_bound, self.beta = pixel_std, pixel_bound, beta
-        self.pools_coordinates, self.posterior_offset = coordinates, posterior_offset
+        self.pool_input, self.posterior_offset = pool_input, posterior_offset
 
         self.encoder = UNet(in_channels=3, out_channels=None, image_size=image_size, width=width, norm="group")
         self.segmentation_head = _head(width)
@@ -149,7 +149,7 @@ class GenesisV2(Model):
         )
         self.coloring = InstanceColoring(slots=slots, kernel=kernel)
         self.feature_head = nn.Sequential(_head(width), nn.Conv2d(width, 2 * width, 1))
-        pooled = 2 * width + (2 if coordinates else 0)
+        pooled = 2 * width + (5 if pool_input else 0)
         self.posterior = nn.Sequential(
             nn.LayerNorm(pooled), nn.Linear(pooled, 2 * width), nn.ReLU(), nn.Linear(2 * width, 2 * width)
         )
@@ -189,9 +189,9 @@ class GenesisV2(Model):
         present = order < coloring.counts[:, None]  # (B, K) bool
         attention_masks = coloring.log_masks.exp()  # (B, K, H, W)
         slot_features = self.feature_head(features)  # (B, 2D, H, W)
-        if self.pools_coordinates:
-            place = coordinates(self.image_size, self.image_size, slot_features).expand(len(image), -1, -1, -1)
-            slot_features = torch.cat([slot_features, 2 * place], 1)  # (B, 2D + 2, H, W)
+        if self.pool_input:
+            place = coordinates(self.image_size, self.image_size, image).expand(len(image), -1, -1, -1)
+            slot_features = torch.cat([full_precision(slot_features), 2 * place, 2 * image], 1)  # (B, 2D + 5, H, W)
         with torch.autocast(image.device.type, enabled=False):  # a mean over thousands of pixels
             pooled = torch.einsum("bkhw,bdhw->bkd", attention_masks, full_precision(slot_features))
             pooled = pooled / (attention_masks.sum((2, 3)).unsqueeze(2) + 1e-5)  # (B, K, 2D)

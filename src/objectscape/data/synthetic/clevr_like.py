@@ -106,7 +106,7 @@ class ClevrLike(RenderedScenes):
         min_objects: fewest objects in a scene.
         max_objects: most objects in a scene; 6 is "CLEVR6".
         near: what a small picture can show: large objects only, none of them gray, within 1.7 of the middle along x and
-            y, and the middle 70% of the picture. Every variant can be near.
+            y, and the middle 70% of the picture; at most 3 objects. Every variant can be near.
         quality: of the shading: "fast", "normal" or "high".
     """
 
@@ -153,6 +153,9 @@ class ClevrLike(RenderedScenes):
     ) -> None:
         if not 1 <= min_objects <= max_objects <= 10:
             raise ValueError(f"min_objects={min_objects}, max_objects={max_objects}; need 1 <= min <= max <= 10")
+        if near and max_objects > 3:
+            raise ValueError(f"max_objects={max_objects} with near=True; at most 3 find room in the middle")
+        self.near = near
         super().__init__(
             split=split,
             count=count,
@@ -163,10 +166,16 @@ class ClevrLike(RenderedScenes):
             quality=quality,
         )
         self.crop = crop
-        if near:
-            colors, cubes = (tuple(c for c in some if c != "gray") for some in (self.rules.colors, self.rules.cubes))
-            zoom = 0.7 * self.rules.zoom
-            self.rules = replace(self.rules, colors=colors, cubes=cubes, sizes=(1,), area=1.7, zoom=zoom)
+
+    def rules_of(self, variant: str) -> ClevrRules:
+        """See `RenderedScenes.rules_of`. More than 2 further objects would find no room in the middle."""
+        rules = self.VARIANTS[variant]
+        if not self.near:
+            return rules
+        colors, cubes = (tuple(color for color in some if color != "gray") for some in (rules.colors, rules.cubes))
+        if rules.more:
+            rules = replace(rules, more=2, text="1 or 2 objects more than usual, margin 0.1")
+        return replace(rules, colors=colors, cubes=cubes, sizes=(1,), area=1.7, zoom=0.7 * rules.zoom)
 
     def draw_scenes(self, n: int, generator: torch.Generator) -> Draws:
         """See `RenderedScenes.draw_scenes`."""

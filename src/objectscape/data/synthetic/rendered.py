@@ -260,7 +260,7 @@ class RenderedScenes(SyntheticScenes):
             raise ValueError(f"image_size={size}; scenes need at least 16 pixels each way")
         super().__init__(split=split, count=count, seed=seed, published=COUNTS)
         self.variant, self.size, self.quality, self.views = variant, size, quality, views
-        self.rules = self.VARIANTS[variant]
+        self.rules = self.rules_of(variant)
         fewest, most = objects
         self.objects = (most + 1, most + self.rules.more) if self.rules.more else (fewest, most)
         self.rows = most = max(self.objects[1], 1)  # an empty room has a row, too, which is never present
@@ -292,6 +292,10 @@ class RenderedScenes(SyntheticScenes):
             source=self.SOURCE,
             notes=f"variant={variant}: {self.rules.text}. {self.NOTES}",
         )
+
+    def rules_of(self, variant: str) -> Any:
+        """The `Rules` of a variant; families with options that change them override this."""
+        return self.VARIANTS[variant]
 
     @abstractmethod
     def draw_scenes(self, n: int, generator: torch.Generator) -> Draws:
