@@ -150,6 +150,14 @@ def run(*, quick: bool = False) -> list[Row]:
             rows.append(row(f"{name}, hard shadows", rate["ours"], rate["theirs"], "images/s", higher=True))
             rows.append(row(f"{name}, full shading", rate["full"], None, "images/s"))
             rows.append(row(f"{name}, labels and visibility alone", rate["visible"], None, "images/s"))
+        torch.set_num_threads(2)
+        for size in sizes:
+            works = {
+                "hard shadows": lambda s=size: scene3d.render(world, (s, s), **hard),
+                "full shading": lambda s=size: scene3d.render(full(world), (s, s)),
+            }
+            for name, time in in_turns(works, turns=turns).items():
+                rows.append(row(f"{size}x{size}, {name}, two threads", batch / time, None, "images/s"))
     finally:
         torch.set_num_threads(threads)
     if device().type == "cuda":

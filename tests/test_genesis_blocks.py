@@ -10,6 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from objectscape.contract import Model
+from objectscape.models.genesis import Genesis
+from objectscape.models.genesis_s import GenesisS
+from objectscape.models.genesis_v2 import GenesisV2
+from objectscape.models.monet import MONet
 from objectscape.nn.broadcast_decoder import BroadcastDecoder, coordinates, spatial_broadcast
 from objectscape.nn.component_encoder import ComponentEncoder, mask_and_image
 from objectscape.nn.distributions import gaussian_kl, posterior_means
@@ -19,6 +24,7 @@ from objectscape.nn.latent_prior import AutoregressivePrior
 from objectscape.nn.likelihoods import gaussian_log_likelihood, mixture_log_likelihood
 from objectscape.nn.stick_breaking import stick_breaking_from_logits
 from objectscape.nn.validation import check_choice
+from objectscape.scene import Scene
 
 
 @settings(max_examples=30, deadline=None)
@@ -81,8 +87,27 @@ def test_parameterizations_stay_in_their_range() -> None:
     assert std.min() >= 1e-4
     assert std.max() <= 1 + 2e-4
     assert torch.equal(prior_parameters(raw, tanh_mean=False)[0], raw[:, :8])
+    assert torch.equal(posterior_parameters(raw, offset=-2.5)[1], posterior_parameters(raw - 3.0)[1])
     half = posterior_parameters(raw.bfloat16())
     assert half[0].dtype == half[1].dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        (Genesis, ("mask_std", "component_std")),
+        (GenesisS, ("std",)),
+        (GenesisV2, ("posterior_std",)),
+        (MONet, ("posterior_std",)),
+    ],
+)
+def test_posteriors_can_start_narrow(kind: type[Model], fields: tuple[str, ...]) -> None:
+    scene = Scene(image=torch.rand(2, 3, 32, 32))
+    for offset, low, high in ((0.5, 0.5, 2.0), (-2.5, 0.02, 0.3)):
+        torch.manual_seed(0)
+        output = kind(image_size=32, slots=3, posterior_offset=offset)(scene)  # type: ignore[call-arg]
+        for field in fields:
+            assert low < getattr(output, field).mean() < high
 
 
 def test_broadcast_decoder_is_the_convolution_of_the_tiled_latent() -> None:

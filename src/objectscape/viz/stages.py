@@ -93,7 +93,9 @@ def refinement_frames(
     _check(stages)
     return titled_frames(
         {
-            stage.name: decomposition_array(scene, stage.output, count, pixels=pixels, max_slots=max_slots)
+            stage.name.replace("\n", " "): decomposition_array(
+                scene, stage.output, count, pixels=pixels, max_slots=max_slots
+            )
             for stage in stages
         }
     )
