@@ -173,9 +173,11 @@ class ClevrLike(RenderedScenes):
         if not self.near:
             return rules
         colors, cubes = (tuple(color for color in some if color != "gray") for some in (rules.colors, rules.cubes))
-        if rules.more:
-            rules = replace(rules, more=2, text="1 or 2 objects more than usual, margin 0.1")
-        return replace(rules, colors=colors, cubes=cubes, sizes=(1,), area=1.7, zoom=0.7 * rules.zoom)
+        more, text = (2, "1 or 2 objects more than usual, margin 0.1") if rules.more else (0, rules.text)
+        zoom = 0.7 * rules.zoom
+        return replace(
+            rules, text=f"{text}, near", colors=colors, cubes=cubes, sizes=(1,), area=1.7, more=more, zoom=zoom
+        )
 
     def draw_scenes(self, n: int, generator: torch.Generator) -> Draws:
         """See `RenderedScenes.draw_scenes`."""
