@@ -149,7 +149,7 @@ def run(*, quick: bool = False, mode: str = "eager") -> list[Row]:
             check_equal(ours, theirs, scene)
             works = {"ours": partial(passes, ours, scene, mode), "theirs": partial(passes, theirs, scene, mode)}
             if mode == "compiled":
-                torch._dynamo.config.trace_autograd_ops = True  # as SceneTask does
+                torch._dynamo.config.trace_autograd_ops = True  # as Task does
                 ours.compile(dynamic=False)
                 with empty_compile_cache():
                     rows.append(row(f"{label}, compiling, once", seconds(works["ours"]), None, "s"))

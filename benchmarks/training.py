@@ -37,7 +37,7 @@ from objectscape.data.loading import EvalLoader, TrainLoader, load_resident, wit
 from objectscape.data.synthetic.tetrominoes import Tetrominoes
 from objectscape.scene import Scene
 from objectscape.training.run import quiet_lightning
-from objectscape.training.task import SceneTask
+from objectscape.training.task import Task
 
 RECIPES = {"slot attention": "slot_attention/tetrominoes", "quickstart": "quickstart"}
 
@@ -218,10 +218,10 @@ def bare_loop(config: DictConfig, loader: TrainLoader, count: int) -> float:
 
 
 def lightning_loop(config: DictConfig, loader: TrainLoader, count: int) -> float:
-    """The same by `SceneTask` and `Trainer`."""
+    """The same by `Task` and `Trainer`."""
     torch.manual_seed(0)
     clock = Clock()
-    task = SceneTask(
+    task = Task(
         instantiate(config.model).to(device()),
         optimizer=instantiate(config.optimizer, _partial_=True),
         schedule=instantiate(config.schedule),

@@ -95,8 +95,8 @@ def test_stopped_and_killed_and_resumed_equals_uninterrupted(out: Path, tmp_path
     words = ["benchmark", "recipes=quickstart", "seeds=0", f"out={tmp_path}", *TINY, *END]
     run = RunFolder(tmp_path / "quickstart" / "seed-0")
     slow = (
-        "import sys, time, objectscape.training.task as t; s = t.SceneTask.training_step\n"
-        "t.SceneTask.training_step = lambda self, *a: (time.sleep(0.5), s(self, *a))[1]\n"
+        "import sys, time, objectscape.training.task as t; s = t.Task.training_step\n"
+        "t.Task.training_step = lambda self, *a: (time.sleep(0.5), s(self, *a))[1]\n"
         "from objectscape.cli import main; sys.exit(main(sys.argv[1:]))"
     )
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}

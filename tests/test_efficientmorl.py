@@ -17,6 +17,7 @@ from objectscape.models.efficientmorl import EfficientMORL, EfficientMORLOutput,
 from objectscape.nn.distributions import posterior_means
 from objectscape.scene import Scene
 from objectscape.training.geco import SoftplusGECO
+from tests.parity.runners.geco import reconstruction_term
 
 CASE = Path(__file__).parent / "data" / "parity" / "emorl" / "gaussian_small_rpp_L3_I1"
 PRIORS = ("reversed++", "reversed", "bottom_up")
@@ -277,7 +278,7 @@ def test_geco_weighs_the_loss_and_the_refinement() -> None:
     torch.testing.assert_close(weighed.step_params[:, 0], plain.step_params[:, 0])
     ours = model.loss(scene, weighed, 0).total
     published = sum(
-        w * (geco.reconstruction_term(weighed.step_nll[:, i].mean()) + weighed.step_kl[:, i].sum(1).mean())
+        w * (reconstruction_term(geco, weighed.step_nll[:, i].mean()) + weighed.step_kl[:, i].sum(1).mean())
         for i, w in enumerate((5 / 3, 4 / 3, 1))
     )
     parameters = list(model.parameters())

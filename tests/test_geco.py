@@ -12,7 +12,9 @@ import torch.multiprocessing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from objectscape.training.geco import GECO, SoftplusGECO, goal_for_rmse, propose_goal, smallest_error
+from objectscape.scene import Losses
+from objectscape.training.geco import GECO, Controller, SoftplusGECO, goal_for_rmse, propose_goal, smallest_error
+from tests.parity.runners.geco import reconstruction_term
 
 FLOOR = 0.5 * math.log(2 * math.pi * 0.49)
 
@@ -26,7 +28,7 @@ def test_the_goal_and_the_step_scale_with_the_image():
 @given(st.floats(5000, 9000))
 def test_beta_falls_while_the_error_is_above_the_goal_and_rises_faster_below(error):
     geco = GECO(image_size=64)
-    geco.update(torch.tensor(error))
+    geco.adapt(torch.tensor(error))
     distance = geco.goal - error
     expected = math.exp(1e-5 * distance * (10 if distance > 0 else 1))
     assert float(geco.beta) == pytest.approx(expected, rel=1e-4)
@@ -36,16 +38,57 @@ def test_the_loss_may_be_differentiated_after_the_update():
     geco = GECO(goal=1.0, step_size=0.1)
     kl = torch.tensor(3.0, requires_grad=True)
     loss = geco.beta * kl
-    geco.update(torch.tensor(0.0))
+    geco.adapt(torch.tensor(0.0))
     loss.backward()
     assert kl.grad == 1.0
     assert geco.beta > 1.0
 
 
+class Weighed(torch.nn.Module):
+    """A model with both kinds of weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.beta, self.reconstruction_weight = 0.5, torch.tensor(1.0)
+
+
+@pytest.mark.parametrize(
+    ("geco", "name"),
+    [(GECO(goal=1.0, step_size=0.1, beta_init=2.0), "beta"),
+     (SoftplusGECO(target=1.0, step_size=0.1, warm_start=0), "reconstruction_weight")],
+)  # fmt: skip
+def test_a_controller_sets_the_weight_and_reports_the_one_that_was_used(geco, name):
+    assert isinstance(geco, Controller)
+    model = Weighed()
+    for _ in range(3):
+        geco.steer(model)
+        before = float(getattr(model, name))
+        logged = geco.update(Losses(total=torch.tensor(0.0), terms={"nll": torch.tensor(30.0)}))
+        assert float(logged[name]) == before
+        assert float(getattr(model, name)) == before, "the model keeps the weight until it is steered again"
+    geco.steer(model)
+    assert float(getattr(model, name)) != before
+
+
+@pytest.mark.parametrize("make", [GECO, lambda: SoftplusGECO(target=1.0)])
+def test_refuses_a_model_without_the_weight_and_losses_without_the_error(make):
+    with pytest.raises(ValueError, match="nothing to steer in Identity"):
+        make().steer(torch.nn.Identity())
+    with pytest.raises(ValueError, match="it has mse"):
+        make().update(Losses(total=torch.tensor(0.0), terms={"mse": torch.tensor(0.0)}))
+
+
+def test_refuses_a_weight_with_a_warm_up_of_its_own():
+    model = Weighed()
+    model.beta_warmup = 10
+    with pytest.raises(ValueError, match="beta_warmup=10"):
+        GECO().steer(model)
+
+
 def test_limits_hold():
     geco = GECO(goal=0.0, step_size=1.0, beta_min=0.1, beta_max=2.0, alpha=0.0)
     for error, beta in ((50.0, 0.1), (-50.0, 2.0)):
-        geco.update(torch.tensor(error))
+        geco.adapt(torch.tensor(error))
         assert float(geco.beta) == pytest.approx(beta)
 
 
@@ -56,14 +99,14 @@ def test_state_is_in_the_checkpoint_and_bad_errors_leave_it(make):
     errors = [torch.tensor(value) for value in (20.0, 18.0, 15.0, 9.0, 8.0, 12.0)]
     whole, first, second = make(), make(), make()
     for error in errors:
-        whole.update(error)
+        whole.adapt(error)
     for error in errors[:3]:
-        first.update(error)
-    first.update(torch.tensor(math.nan))
-    first.update(torch.tensor(math.inf))
+        first.adapt(error)
+    first.adapt(torch.tensor(math.nan))
+    first.adapt(torch.tensor(math.inf))
     second.load_state_dict(first.state_dict())
     for error in errors[3:]:
-        second.update(error)
+        second.adapt(error)
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(second.state_dict()[name], value)
 
@@ -72,18 +115,18 @@ def test_softplus_geco_waits_then_weighs_the_reconstruction():
     geco = SoftplusGECO(target=-100.0, step_size=0.1, warm_start=3)
     for _ in range(3):
         error = torch.tensor(-50.0, requires_grad=True)
-        term = geco.reconstruction_term(error)
+        term = reconstruction_term(geco, error)
         assert term == error
         assert torch.autograd.grad(term, error)[0] == 1.0
-        geco.update(error)
+        geco.adapt(error)
     for _ in range(4):  # the target is missed, so the weight grows
         before = float(geco.weight)
-        geco.update(torch.tensor(-50.0))
+        geco.adapt(torch.tensor(-50.0))
     assert float(geco.weight) > before
     error = torch.tensor(-50.0, requires_grad=True)
-    torch.testing.assert_close(torch.autograd.grad(geco.reconstruction_term(error), error)[0], geco.weight)
+    torch.testing.assert_close(torch.autograd.grad(reconstruction_term(geco, error), error)[0], geco.weight)
     for _ in range(500):
-        geco.update(torch.tensor(-150.0))
+        geco.adapt(torch.tensor(-150.0))
     assert float(geco.beta) == pytest.approx(0.55)
 
 
@@ -152,14 +195,14 @@ def test_refuses_bad_options(options, message):
 
 def test_refuses_an_error_per_image():
     with pytest.raises(ValueError, match="batch mean"):
-        GECO(image_size=64).update(torch.ones(4))
+        GECO(image_size=64).adapt(torch.ones(4))
 
 
 def _update_in_a_process(rank: int, folder: str) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     geco = GECO(goal=10.0, step_size=0.01)
     for step in range(3):
-        geco.update(torch.tensor(12.0 - step + 4 * rank))
+        geco.adapt(torch.tensor(12.0 - step + 4 * rank))
     torch.save(geco.state_dict(), f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
@@ -169,7 +212,7 @@ def test_processes_share_one_average(tmp_path):
     states = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
     alone = GECO(goal=10.0, step_size=0.01)
     for step in range(3):
-        alone.update(torch.tensor(14.0 - step))
+        alone.adapt(torch.tensor(14.0 - step))
     for name, value in alone.state_dict().items():
         torch.testing.assert_close(states[0][name], value)
         torch.testing.assert_close(states[1][name], value)

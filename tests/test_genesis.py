@@ -71,7 +71,8 @@ def test_loss_is_error_plus_weighted_kl(name: str) -> None:
     kl = output.kl_mask.sum(1) + (output.kl_component.sum(1) if hasattr(output, "kl_component") else 0)
     for step, beta in ((0, 0.0), (5, 0.125), (10, 0.25), (99, 0.25)):
         torch.testing.assert_close(model.loss(scene(), output, step).total, (output.nll + beta * kl).mean())
-    losses = model.loss(scene(), output, 0, beta=torch.tensor(2.0))
+    model.beta, model.beta_warmup = torch.tensor(2.0), 0
+    losses = model.loss(scene(), output, 0)
     torch.testing.assert_close(losses.total, (output.nll + 2 * kl).mean())
     torch.testing.assert_close(losses.terms["nll"] + 2 * losses.terms["kl"], losses.total.detach())
     assert not any(term.requires_grad for term in losses.terms.values())

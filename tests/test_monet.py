@@ -63,10 +63,11 @@ def test_loss_is_the_weighted_sum_of_its_terms():
     parts = losses.terms
     torch.testing.assert_close(losses.total.detach(), parts["nll"] + 0.3 * parts["kl"] + 0.2 * parts["kl_mask"])
     assert not any(value.requires_grad for value in parts.values())
-    other = net.loss(scene, output, 0, beta=torch.tensor(2.0))
+    net.beta = torch.tensor(2.0)
+    other = net.loss(scene, output, 0)
     torch.testing.assert_close(other.total.detach(), parts["nll"] + 2 * parts["kl"] + 0.2 * parts["kl_mask"])
     net.gamma = None
-    both = net.loss(scene, output, 0, beta=2.0)
+    both = net.loss(scene, output, 0)
     torch.testing.assert_close(both.total.detach(), parts["nll"] + 2 * (parts["kl"] + parts["kl_mask"]))
 
 

@@ -78,8 +78,8 @@ def test_killed_and_resumed_equals_uninterrupted(uninterrupted: Path, tmp_path: 
     folder = tmp_path / "killed"
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     words = [*TINY, f"run_dir={folder}", "trainer.max_steps=12", "data.count=64"]
-    slow = "import time, objectscape.training.task as t; s = t.SceneTask.training_step\n" + (
-        "t.SceneTask.training_step = lambda self, *a: (time.sleep(0.15), s(self, *a))[1]\n"
+    slow = "import time, objectscape.training.task as t; s = t.Task.training_step\n" + (
+        "t.Task.training_step = lambda self, *a: (time.sleep(0.15), s(self, *a))[1]\n"
         "import sys; from objectscape.cli import main; sys.exit(main(sys.argv[1:]))"
     )
     for attempt, first_words in enumerate((words, [f"resume={folder}"])):

@@ -236,7 +236,7 @@ class EfficientMORL(Model):
 
     reconstruction_weight: Tensor
     """() float32 weight of the negative log-likelihood, in the loss and in the refinement's gradient: 1 unless GECO
-    sets it before each training step (`model.reconstruction_weight = geco.weight`). Part of the saved state, because
+    sets it before each training step (`geco.steer(model)`). Part of the saved state, because
     a test must refine with the weight that training ended with."""
 
     def __init__(

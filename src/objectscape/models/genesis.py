@@ -107,7 +107,7 @@ class Genesis(Model):
             as published, about 1 at the start; with -2.5, about 0.1, short trainings see the image through the noise.
         linear_sampling_mean: imagine without the tanh of the prior mean, as the released code did; off for a sampler
             that follows the trained density.
-        beta: constant weight of both KLs, unless `loss` is given another.
+        beta: weight of both KLs; GECO sets it before each step.
         beta_warmup: optimizer steps over which the constant weight rises linearly from 0; 0 is none.
 
     Raises:
@@ -254,18 +254,16 @@ class Genesis(Model):
             ),
         )
 
-    def loss(self, scene: Scene, output: Decomposition, step: int, *, beta: Tensor | float | None = None) -> Losses:
+    def loss(self, scene: Scene, output: Decomposition, step: int) -> Losses:
         """Negative log-likelihood + beta * (mask KL + component KL), in nats, averaged over the batch.
 
         Args:
             scene: unused; the likelihood is part of `output`.
             output: what `forward` returned.
             step: counts for the warm-up of the constant weight.
-            beta: weight of the KLs, GECO's for example, in place of the constructor's.
         """
         assert isinstance(output, GenesisDecomposition)
-        if beta is None:
-            beta = self.beta * min(1.0, step / self.beta_warmup) if self.beta_warmup else self.beta
+        beta = self.beta * min(1.0, step / self.beta_warmup) if self.beta_warmup else self.beta
         nll = output.nll.mean()
         kl_mask = output.kl_mask.sum(1).mean()  # sum over slots, mean over the batch
         kl_component = output.kl_component.sum(1).mean()

@@ -81,7 +81,7 @@ class GenesisS(Model):
         posterior_offset: a posterior's standard deviation is the softplus of the network's output plus this. 0.5 is
             as published, about 1 at the start; with -2.5, about 0.1, short trainings see the image through the noise.
         linear_sampling_mean: imagine without the tanh of the prior mean, as the released code did.
-        beta: constant weight of the KL, unless `loss` is given another.
+        beta: weight of the KL; GECO sets it before each step.
         beta_warmup: optimizer steps over which the constant weight rises linearly from 0; 0 is none.
 
     Raises:
@@ -172,18 +172,16 @@ class GenesisS(Model):
             kl_mask=sampled_kl(z, mean, std, prior_mean, prior_std),
         )
 
-    def loss(self, scene: Scene, output: Decomposition, step: int, *, beta: Tensor | float | None = None) -> Losses:
+    def loss(self, scene: Scene, output: Decomposition, step: int) -> Losses:
         """Negative log-likelihood + beta * KL, in nats, averaged over the batch.
 
         Args:
             scene: unused; the likelihood is part of `output`.
             output: what `forward` returned.
             step: counts for the warm-up of the constant weight.
-            beta: weight of the KL, GECO's for example, in place of the constructor's.
         """
         assert isinstance(output, GenesisSDecomposition)
-        if beta is None:
-            beta = self.beta * min(1.0, step / self.beta_warmup) if self.beta_warmup else self.beta
+        beta = self.beta * min(1.0, step / self.beta_warmup) if self.beta_warmup else self.beta
         nll = output.nll.mean()
         kl = output.kl_mask.sum(1).mean()  # sum over slots, mean over the batch
         terms = {"nll": nll, "kl": kl, "negative_elbo": nll + kl}

@@ -106,7 +106,7 @@ class GenesisV2(Model):
         pool_input: a mask pools row, column and color (in standard deviations of the image) beside the features, which
             count for little at first. Not in the paper, where a slot sees only features: there all slots learn to read
             the whole scene from the U-Net's bottleneck, and draw all of it, long before each has a piece of its own.
-        beta: constant weight of both KLs, unless `loss` is given another.
+        beta: weight of both KLs; GECO sets it before each step.
 
     Raises:
         ValueError: if an option is out of its range.
@@ -233,14 +233,13 @@ class GenesisV2(Model):
             kl_mask=kl_mask,
         )
 
-    def loss(self, scene: Scene, output: Decomposition, step: int, *, beta: Tensor | float | None = None) -> Losses:
+    def loss(self, scene: Scene, output: Decomposition, step: int) -> Losses:
         """Negative log-likelihood + beta * (slot KL + mask KL), in nats, averaged over the batch.
 
         Args:
             scene: unused; the likelihood is part of `output`.
             output: what `forward` returned.
             step: unused; the objective does not change.
-            beta: weight of the KLs, GECO's for example, in place of the constructor's.
         """
         if not isinstance(output, GenesisV2Decomposition):
             raise TypeError(
@@ -249,7 +248,7 @@ class GenesisV2(Model):
         nll = output.nll.mean()
         kl_latent = output.kl_latent.sum(1).mean()  # sum over slots, mean over the batch
         kl_mask = output.kl_mask.mean()
-        total = nll + (self.beta if beta is None else beta) * (kl_latent + kl_mask)
+        total = nll + self.beta * (kl_latent + kl_mask)
         terms = {"nll": nll, "kl": kl_latent, "kl_mask": kl_mask, "negative_elbo": nll + kl_latent + kl_mask}
         return Losses(total=total, terms={name: value.detach() for name, value in terms.items()})
 

@@ -91,7 +91,7 @@ class MONet(Model):
         posterior_offset: a posterior's standard deviation is the softplus of the network's output plus this. 0.5 is
             as published, about 1 at the start; with -2.5, about 0.1, short trainings see the image through the noise.
         analytic_kl: closed-form KL of the latents in place of the one-sample estimate.
-        beta: constant weight of the latent KL, unless `loss` is given another.
+        beta: weight of the latent KL; GECO sets it before each step.
         gamma: constant weight of the mask KL; None for the weight of the latent KL, whatever it is at the time.
 
     Raises:
@@ -190,22 +190,21 @@ class MONet(Model):
             kl_mask=mask_kl(log_masks, log_decoded_masks),
         )
 
-    def loss(self, scene: Scene, output: Decomposition, step: int, *, beta: Tensor | float | None = None) -> Losses:
+    def loss(self, scene: Scene, output: Decomposition, step: int) -> Losses:
         """Negative log-likelihood + beta * latent KL + gamma * mask KL, in nats, averaged over the batch.
 
         Args:
             scene: unused; the likelihood is part of `output`.
             output: what `forward` returned.
             step: unused; the objective does not change.
-            beta: weight of the latent KL, GECO's for example, in place of the constructor's.
         """
         if not isinstance(output, MONetDecomposition):
             raise TypeError(f"output is a {type(output).__name__}; give the MONetDecomposition that forward returned")
         nll = output.nll.mean()
         kl_latent = output.kl_latent.sum(1).mean()  # sum over slots, mean over the batch
         kl_mask = output.kl_mask.mean()
-        beta = self.beta if beta is None else beta
-        total = nll + beta * kl_latent + (beta if self.gamma is None else self.gamma) * kl_mask
+        gamma = self.beta if self.gamma is None else self.gamma
+        total = nll + self.beta * kl_latent + gamma * kl_mask
         terms = {"nll": nll, "kl": kl_latent, "kl_mask": kl_mask, "negative_elbo": nll + kl_latent + kl_mask}
         return Losses(total=total, terms={name: value.detach() for name, value in terms.items()})
 

@@ -61,7 +61,7 @@ class VAE(Model):
         pixel_bound: a sigmoid on the redrawn image.
         initial_gain: factor on the initial weights of encoder and decoder. 1 is PyTorch's initialization, under which
             the picture hardly reaches the latents at first; 3.3 keeps the variance from gated layer to gated layer.
-        beta: constant weight of the KL, unless `loss` is given another.
+        beta: weight of the KL; GECO sets it before each step.
         beta_warmup: optimizer steps over which the constant weight rises linearly from 0; 0 is none.
 
     Raises:
@@ -127,18 +127,16 @@ class VAE(Model):
             kl=sampled_kl(z, mean, std, torch.zeros_like(z), torch.ones_like(z)),
         )
 
-    def loss(self, scene: Scene, output: Decomposition, step: int, *, beta: Tensor | float | None = None) -> Losses:
+    def loss(self, scene: Scene, output: Decomposition, step: int) -> Losses:
         """Negative log-likelihood + beta * KL, in nats, averaged over the batch.
 
         Args:
             scene: unused; the likelihood is part of `output`.
             output: what `forward` returned.
             step: counts for the warm-up of the constant weight.
-            beta: weight of the KL, GECO's for example, in place of the constructor's.
         """
         assert isinstance(output, VAEDecomposition)
-        if beta is None:
-            beta = self.beta * min(1.0, step / self.beta_warmup) if self.beta_warmup else self.beta
+        beta = self.beta * min(1.0, step / self.beta_warmup) if self.beta_warmup else self.beta
         nll, kl = output.nll.mean(), output.kl.mean()
         terms = {"nll": nll, "kl": kl, "negative_elbo": nll + kl}
         return Losses(total=nll + beta * kl, terms={name: value.detach() for name, value in terms.items()})

@@ -20,7 +20,7 @@ from objectscape.data.loading import TrainLoader
 from objectscape.files import replacing
 from objectscape.scene import Scene
 from objectscape.training.errors import CheckpointWriteError
-from objectscape.training.task import SceneTask
+from objectscape.training.task import Task
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class StepLog(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        assert isinstance(pl_module, SceneTask)
+        assert isinstance(pl_module, Task)
         step = trainer.global_step
         if step % self.every or step == self._step:
             return
@@ -78,7 +78,7 @@ class StepLog(Callback):
         self.latest = {
             **{f"train/{name}": value for name, value in terms.items()},
             "train/gradient_norm": float(pl_module.gradient_norm),
-            "train/lr": trainer.optimizers[0].param_groups[0]["lr"],
+            **{f"train/{name}": rate for name, rate in pl_module.learning_rates().items()},
             "train/images_per_second": images / seconds,
             "train/wait_share": (self.loader.waited - self._waited) / seconds,
             "train/images_seen": step * trainer.accumulate_grad_batches * self.loader.batch_size * self.loader.world,
@@ -189,7 +189,7 @@ class Pictures(Callback):
         file = self.folder / f"step_{step:08d}.png"
         if file.exists():
             return
-        assert isinstance(pl_module, SceneTask)
+        assert isinstance(pl_module, Task)
         model = pl_module.model.eval()
         try:
             with torch.random.fork_rng(enabled=True), torch.no_grad():

@@ -8,8 +8,9 @@ part of every checkpoint, and with errors averaged over all processes of a distr
 - `GECO`, of GENESIS, GENESIS-V2 and MONet-G: a multiplicative weight `beta` on the KL.
 - `SoftplusGECO`, of EfficientMORL: an additive multiplier on the reconstruction, after a warm start.
 
-A step is: `losses = model.loss(scene, output, step, beta=geco.beta)`, then `geco.update(error)` with the batch mean of
-the reconstruction error, in nats summed over pixels and channels. Update after the loss was computed.
+A step is: `geco.steer(model)`, which sets the weight; `losses = model.loss(scene, output, step)`; and
+`geco.update(losses)`, which reads the batch mean of the reconstruction error, `losses.terms["nll"]`, in nats summed
+over pixels and channels. Any object with these two methods can be a run's controller (`Controller`).
 
 `goal_for_rmse` and `propose_goal` find a goal for a new data set.
 """
@@ -20,17 +21,31 @@ import logging
 import math
 import statistics
 from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.distributed
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from objectscape.scene import Losses
+
 _log = logging.getLogger(__name__)
 
 
+@runtime_checkable
+class Controller(Protocol):
+    """Sets a weight of a model's loss while it is trained."""
+
+    def steer(self, model: nn.Module) -> None:
+        """Set the weight for the next loss; ValueError if `model` has no such weight."""
+
+    def update(self, losses: Losses) -> dict[str, Tensor]:
+        """Take in the losses of a step; returns {name: detached scalar} for the log, with the weight that was used."""
+
+
 class GECO(nn.Module):
-    """The weight `beta` of the KL that holds the reconstruction error at its goal, as GENESIS trains.
+    """The weight `model.beta` of the KL that holds the reconstruction error at its goal, as GENESIS trains.
 
     After every step: the moving average of the error is updated, the multiplier becomes
     `beta * exp(step_size * (goal - average))`, `speedup` times faster while the average is below the goal (better),
@@ -106,8 +121,24 @@ class GECO(nn.Module):
         self.register_buffer("beta", torch.tensor(float(beta_init)))
         self.register_buffer("error", torch.tensor(math.nan))
 
+    def steer(self, model: nn.Module) -> None:
+        """Set `model.beta`, the weight of its KL."""
+        if not isinstance(getattr(model, "beta", None), float | int | Tensor):
+            raise _nothing_to_steer(self, model, "beta")
+        if getattr(model, "beta_warmup", 0):
+            raise ValueError(
+                f"model.beta_warmup={model.beta_warmup} and GECO both set the weight of the KL; choose one"
+            )
+        model.beta = self.beta.clone()
+
+    def update(self, losses: Losses) -> dict[str, Tensor]:
+        """Take in `losses.terms["nll"]`; see `Controller`."""
+        used = self.beta
+        self.adapt(_error_of(losses))
+        return {"beta": used}
+
     @torch.no_grad()
-    def update(self, error: Tensor) -> None:
+    def adapt(self, error: Tensor) -> None:
         """Take in the error of a step.
 
         Args:
@@ -194,19 +225,21 @@ class SoftplusGECO(nn.Module):
         """() the weight of the reconstruction for the next loss: 1 during the warm start, softplus(beta) after it."""
         return torch.where(self.updates < self.warm_start, 1.0, F.softplus(self.beta))
 
-    def reconstruction_term(self, error: Tensor) -> Tensor:
-        """() the reconstruction's part of the loss, as published.
+    def steer(self, model: nn.Module) -> None:
+        """Set `model.reconstruction_weight`."""
+        if not hasattr(model, "reconstruction_weight"):
+            raise _nothing_to_steer(self, model, "reconstruction_weight")
+        model.reconstruction_weight = self.weight
 
-        Its gradient is `weight` times the gradient of `error`; its value is the error during the warm start and
-        -softplus(beta) * C afterwards.
-        """
-        weight = self.weight
-        value = torch.where(self.updates < self.warm_start, error, -weight * self.constraint)
-        return weight * (error - error.detach()) + value.detach()
+    def update(self, losses: Losses) -> dict[str, Tensor]:
+        """Take in `losses.terms["nll"]`; see `Controller`."""
+        used = self.weight
+        self.adapt(_error_of(losses))
+        return {"reconstruction_weight": used}
 
     @torch.no_grad()
-    def update(self, error: Tensor) -> None:
-        """Take in the error of a step; `error` as in `GECO.update`."""
+    def adapt(self, error: Tensor) -> None:
+        """Take in the error of a step; `error` as in `GECO.adapt`."""
         now = self.target - _mean_over_processes(error)
         finite = now.isfinite()
         first, active = self.updates == self.warm_start, self.updates > self.warm_start
@@ -218,6 +251,20 @@ class SoftplusGECO(nn.Module):
         self.beta = torch.where(finite, beta, self.beta)
         self.constraint = torch.where(finite, average, self.constraint)
         self.updates = self.updates + finite.long()
+
+
+def _nothing_to_steer(controller: nn.Module, model: nn.Module, name: str) -> ValueError:
+    return ValueError(
+        f"{type(controller).__name__} has nothing to steer in {type(model).__name__}, which has no weight {name!r}; "
+        "set geco=null"
+    )
+
+
+def _error_of(losses: Losses) -> Tensor:
+    if "nll" not in losses.terms:
+        terms = ", ".join(losses.terms) or "none"
+        raise ValueError(f"GECO needs the model's loss to name a term 'nll', the reconstruction error; it has {terms}")
+    return losses.terms["nll"]
 
 
 def smallest_error(*, pixel_std: float) -> float:

@@ -27,7 +27,7 @@ from objectscape.data.dataset import SceneDataset
 from objectscape.data.loading import EvalLoader, TrainLoader
 from objectscape.training.callbacks import KeepCheckpoint, Pictures, ProgressDisplay, SafeCheckpointIO, StepLog
 from objectscape.training.logs import CSVLog
-from objectscape.training.task import SceneTask
+from objectscape.training.task import Task
 
 log = logging.getLogger(__name__)
 
@@ -118,13 +118,13 @@ def fit(config: DictConfig, run: RunFolder, *, resume: bool = False) -> nn.Modul
             f"{run.path} has already done {start} of trainer.max_steps={config.trainer.max_steps} steps; "
             "give a larger trainer.max_steps to continue it"
         )
-    task = SceneTask(
+    task = Task(
         model,
         optimizer=instantiate(config.optimizer, _partial_=True),
         schedule=instantiate(config.schedule),
         seed=config.seed,
-        groups=OmegaConf.to_container(config.groups),  # type: ignore[arg-type]
-        geco=instantiate(config.geco),
+        groups={name: _group(options) for name, options in config.groups.items()},
+        controller=instantiate(config.geco),
         compile=config.compile,
         log_every=config.every.log,
     )
@@ -206,6 +206,13 @@ def _finish(run: RunFolder, checkpoint: dict[str, Any], train_data: SceneDataset
     seconds = checkpoint["callbacks"][KeepCheckpoint.__name__]["seconds"]
     run.write_status("done", step=checkpoint["global_step"], seconds=round(seconds, 1))
     return model
+
+
+def _group(options: DictConfig) -> Any:
+    """Options of the run's optimizer, or what makes an optimizer of its own."""
+    if "_target_" in options:
+        return instantiate(options, _partial_=True)
+    return OmegaConf.to_container(options, resolve=True)
 
 
 def _loggers(config: DictConfig, run: RunFolder, resume_step: int | None) -> list[Logger]:

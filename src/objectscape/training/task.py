@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -16,13 +15,17 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from objectscape.contract import Scheduled
 from objectscape.evaluation.protocols import Evaluator
+from objectscape.nn.optimizers import Optimizers
 from objectscape.scene import Decomposition, Losses, Scene
 from objectscape.seeding import derive_seed
 from objectscape.training.errors import NonFiniteLossError
-from objectscape.training.geco import GECO, SoftplusGECO
+from objectscape.training.geco import Controller
+
+MakeOptimizer = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
+"""Parameter groups -> an optimizer of them."""
 
 
-class SceneTask(pl.LightningModule):
+class Task(pl.LightningModule):
     """Trains `model` on batches of Scenes.
 
     All randomness of a training step comes from generators seeded by (seed, step, rank), so a resumed run draws the
@@ -31,10 +34,11 @@ class SceneTask(pl.LightningModule):
     Args:
         model: follows the contract of `objectscape.contract.Model`.
         optimizer: makes the optimizer from parameter groups.
-        schedule: learning-rate factor after a number of steps.
+        schedule: factor on every learning rate after a number of steps.
         seed: of the run.
-        groups: {prefix of parameter names: optimizer options} for parameters that need their own, such as `lr`.
-        geco: sets the weight of the KL at every step; the model's `loss` must take `beta` and name its `nll` term.
+        groups: {prefix of parameter names: their own options of `optimizer`, such as `lr`, or a function that makes
+            their own optimizer}. Parameters that need no gradient belong to no optimizer.
+        controller: sets a weight of the model's loss before each step, such as GECO.
         compile: run the model through `torch.compile`.
         log_every: steps between checks that losses and gradients are finite.
     """
@@ -43,22 +47,20 @@ class SceneTask(pl.LightningModule):
         self,
         model: nn.Module,
         *,
-        optimizer: Callable[[list[dict[str, Any]]], torch.optim.Optimizer],
+        optimizer: MakeOptimizer,
         schedule: Callable[[int], float],
         seed: int,
-        groups: Mapping[str, Mapping[str, Any]] | None = None,
-        geco: GECO | SoftplusGECO | None = None,
+        groups: Mapping[str, Mapping[str, Any] | MakeOptimizer] | None = None,
+        controller: Controller | None = None,
         compile: bool = False,
         log_every: int = 50,
     ) -> None:
         super().__init__()
         self.model = model
         self.make_optimizer, self.schedule, self.seed = optimizer, schedule, seed
-        self.geco = geco
-        takes_beta = "beta" in inspect.signature(model.loss).parameters  # type: ignore[arg-type]
-        takes_weight = hasattr(model, "reconstruction_weight")
-        if (isinstance(geco, GECO) and not takes_beta) or (isinstance(geco, SoftplusGECO) and not takes_weight):
-            raise ValueError(f"{type(geco).__name__} has nothing to steer in {type(model).__name__}; set geco=null")
+        self.geco = controller  # under this name in checkpoints
+        if controller is not None:
+            controller.steer(model)  # says at once when there is nothing to steer
         self.groups, self.log_every = dict(groups or {}), log_every
         self.evaluator: Evaluator | None = None
         self.terms: dict[str, Tensor] = {}
@@ -77,24 +79,15 @@ class SceneTask(pl.LightningModule):
         scene = replace(batch, image=batch.pixels)
         if isinstance(self.model, Scheduled):
             self.model.set_step(self.global_step)
-        if isinstance(self.geco, SoftplusGECO):
-            self.model.reconstruction_weight = self.geco.weight
+        if self.geco is not None:
+            self.geco.steer(self.model)
         output: Decomposition = self.model(scene)
-        losses = self._losses(scene, output)
+        losses: Losses = self.model.loss(scene, output, self.global_step)  # type: ignore[operator]
         self.terms = {"loss": losses.total.detach(), **losses.terms}
+        if self.geco is not None:
+            self.terms |= self.geco.update(losses)
         self._finite = self._finite.to(losses.total.device) & losses.total.detach().isfinite()
         return losses.total
-
-    def _losses(self, scene: Scene, output: Decomposition) -> Losses:
-        loss: Callable[..., Losses] = self.model.loss  # type: ignore[assignment]
-        if isinstance(self.geco, GECO):
-            losses = loss(scene, output, self.global_step, beta=self.geco.beta.clone())  # update() writes into it
-            losses.terms["beta"] = self.geco.beta.detach().clone()
-        else:
-            losses = loss(scene, output, self.global_step)
-        if self.geco is not None:
-            self.geco.update(losses.terms["nll"])
-        return losses
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
@@ -135,25 +128,44 @@ class SceneTask(pl.LightningModule):
             logger.log_metrics(values, self.global_step)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = self.make_optimizer(self._parameter_groups())
+        optimizer = self._optimizer()
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": LambdaLR(optimizer, self.schedule), "interval": "step"},
         }
 
-    def _parameter_groups(self) -> list[dict[str, Any]]:
-        rest, grouped = [], {prefix: [] for prefix in self.groups}  # type: ignore[var-annotated]
+    def _optimizer(self) -> torch.optim.Optimizer:
+        parameters = self._grouped_parameters()
+        own = {name: make for name, make in self.groups.items() if callable(make)}
+        options = {name: values for name, values in self.groups.items() if not callable(values)}
+        shared = [name for name in parameters if name not in own]
+        groups: list[dict[str, Any]] = [{"params": parameters[name], **options.get(name, {})} for name in shared]
+        optimizers = [self.make_optimizer(groups)] if groups else []
+        optimizers += [make([{"params": parameters[name]}]) for name, make in own.items()]
+        self._group_names = [*shared, *own]
+        return optimizers[0] if len(optimizers) == 1 else Optimizers(optimizers)
+
+    def _grouped_parameters(self) -> dict[str, list[nn.Parameter]]:
+        """{prefix: its parameters}; those without a prefix come first, under ""."""
+        grouped: dict[str, list[nn.Parameter]] = {prefix: [] for prefix in ("", *self.groups)}
         for name, parameter in self.model.named_parameters():
-            prefix = next((p for p in self.groups if name.startswith(p)), None)
-            (rest if prefix is None else grouped[prefix]).append(parameter)
-        empty = [prefix for prefix, parameters in grouped.items() if not parameters]
-        if empty:
-            names = sorted({name.split(".")[0] for name, _ in self.model.named_parameters()})
-            raise ValueError(
-                f"groups: no parameter of the model starts with {empty[0]!r}; its parts are {', '.join(names)}"
-            )
-        groups = [{"params": parameters, **self.groups[prefix]} for prefix, parameters in grouped.items()]
-        return [{"params": rest}, *groups] if rest else groups
+            if parameter.requires_grad:
+                grouped[next((p for p in self.groups if name.startswith(p)), "")].append(parameter)
+        if not grouped[""]:
+            del grouped[""]
+        for prefix, parameters in grouped.items():
+            if not parameters:
+                names = sorted({name.split(".")[0] for name, p in self.model.named_parameters() if p.requires_grad})
+                raise ValueError(
+                    f"groups: no parameter to train starts with {prefix!r}; the model's parts are {', '.join(names)}"
+                )
+        return grouped
+
+    def learning_rates(self) -> dict[str, float]:
+        """{"lr": ...} and {"lr_<group>": ...} now."""
+        groups = self.trainer.optimizers[0].param_groups
+        rates = {name and f"lr_{name}": group["lr"] for name, group in zip(self._group_names, groups, strict=True)}
+        return {"lr": rates.pop("", groups[0]["lr"]), **rates}
 
 
 def _seed(seed: int, device: torch.device) -> None:

@@ -19,6 +19,7 @@ from objectscape.nn.distributions import sample_gaussian
 from objectscape.scene import Scene
 from objectscape.training.geco import SoftplusGECO
 from tests.parity.case import Case
+from tests.parity.runners.geco import reconstruction_term
 
 
 class Replay:
@@ -86,7 +87,7 @@ def compute(
             f"masks_{i}": output.step_masks[:, i],
             f"lambda_{i}": output.step_params[:, i],
             # the published value of GECO's loss; its gradient is that of ours
-            f"refine_loss_{i}": config["kl_beta"] * kl[i] + (geco.reconstruction_term(nll[i]) if geco else nll[i]),
+            f"refine_loss_{i}": config["kl_beta"] * kl[i] + (reconstruction_term(geco, nll[i]) if geco else nll[i]),
         }
     held_to_first = config["reverse_prior_plusplus"] and layers
     for i in range(1, steps + 1):

@@ -41,7 +41,8 @@ def run_model(
         state[name] = state[name].detach().clone()
     scene = Scene(image=case.inputs()["image"])
     output = functional_call(model, state, (scene,))
-    losses = model.loss(scene, output, 0, beta=case.info["beta"])
+    model.beta = case.info["beta"]
+    losses = model.loss(scene, output, 0)
     case.compare_gradients(losses.total, leaves, skip=tuple(case.info["zero_grad_params"]))
     for hook in hooks:
         hook.remove()

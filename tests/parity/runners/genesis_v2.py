@@ -25,7 +25,8 @@ def run(case: Case) -> None:
     with posterior_means(), torch.backends.mkldnn.flags(enabled=False), watching(model) as seen:
         scene = Scene(image=image)
         output = torch.func.functional_call(model, params, (scene,), {"seed_noise": inputs.get("rand_pixel")})
-        losses = model.loss(scene, output, 0, beta=case.info["beta"])
+        model.beta = case.info["beta"]
+        losses = model.loss(scene, output, 0)
         case.compare_gradients(losses.total, leaves, skip=tuple(case.info["zero_grad_params"]))
         model.load_state_dict({key: value.detach() for key, value in params.items()})
         compare_sample(case, model)
