@@ -16,13 +16,14 @@ import secrets
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 
-from objectscape.checkpoints.native import build_model, import_class, load_model, load_weights
 from objectscape.files import read_json, read_yaml, write_text
+
+if TYPE_CHECKING:  # torch is imported by the functions that need it: `objectscape compare` does not
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,10 @@ class RunFolder:
         file = self.path / "status.json"
         return read_json(file) if file.is_file() else {"state": "unknown"}
 
-    def load_model(self, **overrides: Any) -> torch.nn.Module:
+    def load_model(self, **overrides: Any) -> nn.Module:
         """The trained model: the final one, or the last checkpoint's if the run has not finished."""
+        from objectscape.checkpoints.native import build_model, import_class, load_model, load_weights
+
         if (self.model_folder / "config.json").is_file():
             return load_model(self.model_folder, **overrides)
         checkpoint = read_checkpoint(self.checkpoint)
@@ -130,6 +133,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} does not exist: the run was stopped before its first checkpoint. Begin it again: "
             f"objectscape train config={path.parents[1]}"
         )
+    import torch
+
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types for broken files and for refused pickles

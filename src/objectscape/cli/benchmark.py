@@ -16,8 +16,7 @@ from rich.table import Table
 
 from objectscape.checkpoints.run_folder import RunFolder
 from objectscape.cli import config as configs
-from objectscape.cli import evaluate
-from objectscape.cli.common import at_least, console, default_device, device, note
+from objectscape.cli.common import add_device, at_least, console, device_of, note
 from objectscape.cli.train import launch
 from objectscape.evaluation.report import write_readme
 from objectscape.evaluation.results import as_csv, as_markdown, differences, read_results
@@ -61,7 +60,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("words", nargs="+", metavar="key=value", help="recipes, seeds, out, and settings for all runs")
     parser.add_argument("--threshold", type=float, default=0.9, help="a seed with ARI-FG below it failed (default 0.9)")
     parser.add_argument("--images", type=at_least(0), default=320, help="of the test split; 0 for all (default 320)")
-    parser.add_argument("--device", type=device, default=default_device(), help="for the evaluation")
+    add_device(parser, "for the evaluation")
     parser.add_argument("--table", action="store_true", help="only the table, of what is there")
     options = parser.parse_intermixed_args(words)
     own, rest = {}, []
@@ -92,7 +91,7 @@ def plan(out: Path, recipes: str, seeds: str, overrides: list[str]) -> list[Dict
     Raises:
         ValueError: for unknown recipes and settings, or runs in `out` that were started with others.
     """
-    from objectscape.training.run import check_complete
+    from objectscape.data.building import check_complete
 
     for override in configs.parse(configs.readable(overrides)):
         if override.key_or_group in FIXED:
@@ -135,7 +134,7 @@ def run_jobs(jobs: list[DictConfig], out: Path, hydra_words: list[str], options:
     note(f"{len(jobs) - len(left)} of {len(jobs)} runs are done")
     if not left:
         return
-    images, device = options.images, options.device
+    images, device = options.images, device_of(options)
 
     def job(config: DictConfig) -> None:
         train_and_evaluate(left[config.job], images, device)
@@ -150,6 +149,7 @@ def run_jobs(jobs: list[DictConfig], out: Path, hydra_words: list[str], options:
 
 def train_and_evaluate(config: DictConfig, images: int, device: str) -> None:
     """One run, from wherever it stands to its evaluation; an error is reported and does not end the others."""
+    from objectscape.cli import evaluate
     from objectscape.training.errors import NonFiniteLossError
     from objectscape.training.run import fit
 

@@ -28,15 +28,20 @@ def note(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def default_device() -> str:
-    """The best device at hand."""
+def add_device(parser: argparse.ArgumentParser, text: str | None = None) -> None:
+    """The option `--device`, which `device_of` reads."""
+    parser.add_argument("--device", type=_device, help=text)
+
+
+def device_of(options: argparse.Namespace) -> str:
+    """Where to compute: `--device`, or the best that there is."""
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return options.device or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def device(text: str) -> str:
-    """`--device`: where to compute, if it is there."""
+def _device(text: str) -> str:
+    """The name of a device that is there."""
     import torch
 
     try:
@@ -114,6 +119,6 @@ def trained_size(folder: Path) -> tuple[int, int] | None:
 
 def build_split(config: DictConfig, split: str) -> SceneDataset:
     """A split of the configured data set."""
-    from objectscape.training.run import build_data
+    from objectscape.data.building import build_data
 
     return build_data(config, split)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 from rich.progress import Progress
@@ -11,8 +12,9 @@ from rich.table import Table
 
 from objectscape.cli import config as configs
 from objectscape.cli.common import build_split, console, errors
-from objectscape.data.dataset import SPLITS
-from objectscape.scene import Spec
+
+if TYPE_CHECKING:
+    from objectscape.scene import Spec
 
 
 def main(words: list[str]) -> int:
@@ -108,6 +110,8 @@ def print_spec(spec: Spec) -> None:
 
 def make(name: str, settings: dict[str, str]) -> int:
     """Render a synthetic data set to a file."""
+    from objectscape.data.dataset import SPLITS
+
     if "count" not in configs.arguments(_config(name, {})._target_):
         raise ValueError(f"{name} is read from files, not rendered; use `objectscape data convert {name}`")
     target = _target(settings, name)
@@ -130,6 +134,8 @@ def make(name: str, settings: dict[str, str]) -> int:
 
 def convert(name: str, settings: dict[str, str]) -> int:
     """Turn published files into one HDF5 file with every split they have."""
+    from objectscape.data.dataset import SPLITS
+
     if "source" not in settings:
         raise ValueError(f"say what to convert: objectscape data convert {name} source=FILE_OR_FOLDER path={name}.h5")
     target = _target(settings, name)

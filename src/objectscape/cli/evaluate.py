@@ -11,12 +11,12 @@ from rich.table import Table
 
 from objectscape.checkpoints.run_folder import RunFolder
 from objectscape.cli.common import (
+    add_device,
     at_least,
     build_split,
     console,
     data_config,
-    default_device,
-    device,
+    device_of,
     errors,
     note,
     open_model,
@@ -52,7 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--batch-size", type=at_least(1), default=64)
     parser.add_argument("--seed", type=int, default=0, help="of the model's random draws")
-    parser.add_argument("--device", type=device, default=default_device())
+    add_device(parser)
     parser.add_argument(
         "--samples", type=at_least(1), help="scenes to imagine for the Frechet distance (default: --images)"
     )
@@ -91,12 +91,13 @@ def evaluate_run(run: RunFolder, words: list[str], options: argparse.Namespace) 
     from objectscape.training.run import check_fit
 
     model_words, data_words = split_words(words)
+    device = device_of(options)
     dataset = build_split(data_config(run, data_words), options.split)
     model = open_model(run.path, model_words)
     check_fit(model, dataset)
     loader = EvalLoader(dataset, batch_size=options.batch_size, images=options.images or None)
     batches = track(loader, description="evaluating", total=len(loader), console=errors, transient=True)
-    scores = evaluate(model, batches, device=options.device, seed=options.seed)
+    scores = evaluate(model, batches, device=device, seed=options.seed)
     details: dict[str, object] = {
         "seed": options.seed,
         "images": loader.images,
@@ -109,7 +110,7 @@ def evaluate_run(run: RunFolder, words: list[str], options: argparse.Namespace) 
             loader,
             samples=options.samples or loader.images,
             inception=options.inception,
-            device=options.device,
+            device=device,
             seed=options.seed,
         )
         scores |= result.scores
@@ -120,8 +121,8 @@ def evaluate_run(run: RunFolder, words: list[str], options: argparse.Namespace) 
                 model,
                 loader,
                 scoring=options.dci,
-                active_images=10 if options.device == "cpu" else 100,  # the paper: 100
-                device=options.device,
+                active_images=10 if device == "cpu" else 100,  # the paper: 100
+                device=device,
                 seed=options.seed,
             )
         scores |= latents.scores

@@ -10,7 +10,6 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from objectscape import checkpoints
-from objectscape.checkpoints.native import load_weights, save_model
 from objectscape.checkpoints.run_folder import RunFolder
 from objectscape.cli.common import note
 from objectscape.names import unknown
@@ -45,6 +44,8 @@ def main(words: list[str]) -> int:
         raise ValueError(unknown("family", options.family, importers()))
     if not options.file.is_file():
         raise FileNotFoundError(f"there is no file {options.file}")
+    from objectscape.checkpoints.native import load_weights, save_model
+
     module = importlib.import_module(f"objectscape.checkpoints.{options.family}")
     config, weights = module.read(options.file)
     config = {**config, **OmegaConf.to_container(OmegaConf.from_dotlist(options.settings))}  # type: ignore[dict-item]

@@ -9,16 +9,11 @@ import shlex
 import time
 from pathlib import Path
 
-import torch
-
 from objectscape.checkpoints.run_folder import RunFolder
 from objectscape.cli import config as configs
-from objectscape.cli import evaluate, show
 from objectscape.cli.common import build_split, console, data_config
 from objectscape.cli.train import train
-from objectscape.evaluation.baselines import chromaticity, kmeans_segments
 from objectscape.evaluation.results import read_results
-from objectscape.metrics import AdjustedRandIndex
 
 IMAGES = 320
 
@@ -34,6 +29,10 @@ def main(words: list[str]) -> int:
         "settings", nargs="*", default=[], metavar="key=value", help="change anything: seed=1 run_dir=my_first_run"
     )
     options = parser.parse_args(words)
+    import torch
+
+    from objectscape.cli import evaluate, show
+
     began = time.perf_counter()
     torch.set_num_threads(choose_threads())
     config = configs.load(["recipe=quickstart", *options.settings])
@@ -69,6 +68,8 @@ def main(words: list[str]) -> int:
 
 def choose_threads() -> int:
     """Two, or one where a core is busy: a thread that waits for one without a core is slower than one alone."""
+    import torch
+
     if "OMP_NUM_THREADS" in os.environ:
         return torch.get_num_threads()
     return max(1, min(2, (os.cpu_count() or 1) - busy_cores()))
@@ -89,6 +90,9 @@ def busy_cores() -> int:
 
 def measure_baseline(run: RunFolder) -> float:
     """Foreground ARI of k-means on the same scenes, with shading divided out and the best of 4, 5 and 6 clusters."""
+    from objectscape.evaluation.baselines import chromaticity, kmeans_segments
+    from objectscape.metrics import AdjustedRandIndex
+
     dataset = build_split(data_config(run, []), "test")
     scene = dataset.batch(list(range(min(IMAGES, len(dataset)))))
     if scene.segments is None:

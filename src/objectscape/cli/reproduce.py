@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 
 from objectscape.cli import config as configs
-from objectscape.cli import evaluate
 from objectscape.cli.common import console
 from objectscape.cli.train import train
 from objectscape.evaluation.results import judge, read_results
@@ -27,6 +26,8 @@ def main(words: list[str]) -> int:
         raise ValueError(
             f"the recipe {options.recipe} states no expected values: nobody has measured it with this library"
         )
+    from objectscape.cli import evaluate
+
     run = train(config)
     evaluate.main([str(run.path)])
     (result,) = read_results(run).values()

@@ -5,13 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import torch
-
 from objectscape.checkpoints.run_folder import RunFolder
-from objectscape.cli.common import at_least, default_device, device, open_model, split_words
-from objectscape.contract import Generates, abilities
-from objectscape.evaluation.report import write_readme
-from objectscape.viz import construction_figure, samples_figure, save_figure
+from objectscape.cli.common import add_device, at_least, device_of, open_model, split_words
 
 
 def main(words: list[str]) -> int:
@@ -24,13 +19,19 @@ def main(words: list[str]) -> int:
     parser.add_argument("-n", type=at_least(1), default=64, help="scenes (default 64)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="folder to write to (default: RUN/figures)")
-    parser.add_argument("--device", type=device, default=default_device())
+    add_device(parser)
     options = parser.parse_intermixed_args(words)
     model_words, other = split_words(options.words)
     if len(other) != 1 or "=" in other[0]:
         raise ValueError(f"give one run folder and model.KEY=VALUE options; found {' '.join(other) or 'no folder'}")
     run = RunFolder.open(Path(other[0]))
-    model = open_model(run.path, model_words).to(options.device)
+    import torch
+
+    from objectscape.contract import Generates, abilities
+    from objectscape.evaluation.report import write_readme
+    from objectscape.viz import construction_figure, samples_figure, save_figure
+
+    model = open_model(run.path, model_words).to(device_of(options))
     if not isinstance(model, Generates):
         can = " and ".join(abilities(model)) or "reconstruct"
         raise ValueError(f"{type(model).__name__} cannot imagine scenes: it can only {can}")

@@ -14,11 +14,11 @@ from torch import nn
 from objectscape.checkpoints.run_folder import RunFolder
 from objectscape.cli import config as configs
 from objectscape.cli.common import (
+    add_device,
     at_least,
     build_split,
     data_config,
-    default_device,
-    device,
+    device_of,
     errors,
     note,
     open_model,
@@ -127,8 +127,9 @@ def main(words: list[str]) -> int:
         "--images", type=at_least(1), default=16, help="scenes that activeness is measured on (default 16)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the model's random draws")
-    parser.add_argument("--device", type=device, default=default_device())
+    add_device(parser)
     options = parser.parse_intermixed_args(words)
+    options.device = device_of(options)
     paths, settings = sort_words(options.words)
     kinds = [kind for kind in PICTURES if getattr(options, kind, False)]
     if not paths:

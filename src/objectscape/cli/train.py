@@ -72,9 +72,11 @@ def train(config: DictConfig) -> RunFolder:
             raise ValueError(
                 f"there is no {part}: name a recipe (recipe=NAME; `objectscape list recipes`) or {part}=NAME"
             )
-    from objectscape.training.run import check_complete, check_settings, fit, is_main_process
+    from objectscape.data.building import check_complete
 
     check_complete(config.data)
+    from objectscape.training.run import check_settings, fit, is_main_process
+
     check_settings(config)
     if is_main_process():
         folder = Path(config.run_dir).expanduser() if config.run_dir else None

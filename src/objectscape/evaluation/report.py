@@ -5,8 +5,6 @@ from __future__ import annotations
 import platform
 from typing import Any
 
-import torch
-
 from objectscape.checkpoints.run_folder import RunFolder
 from objectscape.evaluation.results import number, read_results
 from objectscape.files import write_text
@@ -14,6 +12,8 @@ from objectscape.files import write_text
 
 def write_readme(run: RunFolder) -> None:
     """Write README.md from what is in the run folder; call it again after every change."""
+    import torch
+
     config, status = run.config(), run.status()
     name = config.get("name", run.path.name)
     lines = [f"# {name}", ""]
@@ -65,6 +65,8 @@ def _describe(content: dict[str, Any]) -> str:
 
 
 def _machine() -> str:
+    import torch
+
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"

@@ -10,12 +10,14 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from objectscape.checkpoints.run_folder import RunFolder
-from objectscape.evaluation.protocols import Score
 from objectscape.files import read_json, write_text
-from objectscape.scene import Spec
+
+if TYPE_CHECKING:
+    from objectscape.evaluation.protocols import Score
+    from objectscape.scene import Spec
 
 
 def write_result(

@@ -23,6 +23,7 @@ from torch import nn
 
 from objectscape.checkpoints.native import save_model
 from objectscape.checkpoints.run_folder import RunFolder, read_checkpoint
+from objectscape.data.building import build_data
 from objectscape.data.dataset import SceneDataset
 from objectscape.data.loading import EvalLoader, TrainLoader
 from objectscape.training.callbacks import KeepCheckpoint, Pictures, ProgressDisplay, SafeCheckpointIO, StepLog
@@ -30,18 +31,6 @@ from objectscape.training.logs import CSVLog
 from objectscape.training.task import Task
 
 log = logging.getLogger(__name__)
-
-
-def check_complete(config: DictConfig) -> None:
-    """Raise ValueError if `config` (a recipe's `data`) leaves open what only the user knows, such as a path."""
-    missing = sorted(f"data.{key.removeprefix('data.')}" for key in OmegaConf.missing_keys(config))
-    if missing:
-        module, _, kind = config._target_.rpartition(".")
-        name = config.get("name", module.rpartition(".")[2])
-        raise ValueError(
-            f"{kind} needs {' and '.join(missing)}: say {missing[0]}=...; `objectscape data info {name}` tells where "
-            "the data come from"
-        )
 
 
 AT_LEAST = {
@@ -59,17 +48,6 @@ def check_settings(config: DictConfig) -> None:
             raise ValueError(f"{name}={value}: expected a whole number, at least {least}")
     if config.ema is not None and not (isinstance(config.ema, float) and 0 < config.ema < 1):
         raise ValueError(f"ema={config.ema}: expected a decay between 0 and 1, such as 0.999, or null for none")
-
-
-def build_data(config: DictConfig, split: str) -> SceneDataset:
-    """The split of the data set that `config` (a recipe's `data`) describes."""
-    check_complete(config)
-    dataset = instantiate(config, split=split)
-    if not isinstance(dataset, SceneDataset):
-        raise ValueError(
-            f"data._target_={config.get('_target_')!r} made a {type(dataset).__name__}, not a SceneDataset"
-        )
-    return dataset
 
 
 def check_fit(model: nn.Module, dataset: SceneDataset) -> None:
