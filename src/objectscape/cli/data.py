@@ -16,6 +16,9 @@ from objectscape.cli.common import build_split, console, errors
 if TYPE_CHECKING:
     from objectscape.scene import Spec
 
+MAKERS = {"atari": "objectscape.data.atari.record.AtariRecording"}
+"""Data sets that one class writes to a file and another one reads."""
+
 
 def main(words: list[str]) -> int:
     """Parse the command line and do it."""
@@ -31,6 +34,7 @@ def main(words: list[str]) -> int:
         "  objectscape data info tetrominoes\n"
         "  objectscape data make tetrominoes train=60000 test=320 path=tetrominoes.h5\n"
         "  objectscape data make clevr_like n=60000 size=128 path=clevr_like.h5\n"
+        "  objectscape data make atari game=Pong n=640 path=pong.h5\n"
         "  objectscape data fetch objects_room --to datasets\n"
         "  objectscape data convert objects_room source=objects_room_train.tfrecords path=room.h5\n"
         "  objectscape data check objects_room.h5",
@@ -109,12 +113,15 @@ def print_spec(spec: Spec) -> None:
 
 
 def make(name: str, settings: dict[str, str]) -> int:
-    """Render a synthetic data set to a file."""
+    """Render or record a data set to a file."""
     from objectscape.data.dataset import SPLITS
 
+    reader, name = name, MAKERS.get(name, name)
+    if name == MAKERS["atari"] and "game" not in settings:
+        raise ValueError("say which game: objectscape data make atari game=Pong n=640 path=pong.h5")
     if "count" not in configs.arguments(_config(name, {})._target_):
         raise ValueError(f"{name} is read from files, not rendered; use `objectscape data convert {name}`")
-    target = _target(settings, name)
+    target = _target(settings, reader)
     counts: dict[str, int | None] = {split: _count(split, settings.pop(split)) for split in SPLITS if split in settings}
     if "n" in settings or not counts:  # the other splits have their usual counts, None here
         train = _count("n", settings.pop("n")) if "n" in settings else None
@@ -129,7 +136,7 @@ def make(name: str, settings: dict[str, str]) -> int:
     for split, count in counts.items():
         if count != 0:
             splits[split] = build_split(_config(name, {**settings, **({"count": str(count)} if count else {})}), split)
-    return _write(target, splits, seed=int(settings.get("seed", 0)))
+    return _write(target, splits, seed=int(settings.get("seed", 0)), reader=reader if reader in MAKERS else "hdf5")
 
 
 def convert(name: str, settings: dict[str, str]) -> int:
@@ -167,7 +174,7 @@ def _target(settings: dict[str, str], name: str) -> Path:
     return Path(settings.pop("path", f"{name}.h5")).expanduser()
 
 
-def _write(target: Path, splits: dict, seed: int | None) -> int:
+def _write(target: Path, splits: dict, seed: int | None, reader: str = "hdf5") -> int:
     from objectscape.data.formats.hdf5 import write_hdf5
 
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -177,7 +184,7 @@ def _write(target: Path, splits: dict, seed: int | None) -> int:
             target, splits, seed=seed, progress=lambda done, total: progress.update(task, completed=done, total=total)
         )
     print_spec(spec)
-    console.print(f"use it: objectscape train recipe=... data=hdf5 data.path={target}")
+    console.print(f"use it: objectscape train recipe=... data={reader} data.path={target}")
     return 0
 
 

@@ -1,0 +1,1 @@
+"""Atari games: recorded with an emulator, objects from its memory, motion from the pixels."""
