@@ -21,6 +21,8 @@ from objectscape.names import did_you_mean, unknown
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 GROUPS = ("recipe", "model", "data", "training")
+ANY_DATA: dict[str, Any] = {"image_size": None}
+"""Options that every data set has, whatever its class takes: `objectscape.data.building` resizes."""
 
 
 def options(group: str) -> list[str]:
@@ -74,7 +76,7 @@ def prune(config: DictConfig) -> DictConfig:
     for part in ("model", "data"):
         node = config.get(part)
         if node is not None:
-            allowed = arguments(node._target_)
+            allowed = arguments(node._target_) | (ANY_DATA if part == "data" else {})
             surplus = [key for key in node if not str(key).startswith("_") and key not in allowed]
             with open_dict(node):
                 for key in surplus:
@@ -179,7 +181,7 @@ def _check(config: DictConfig, override: Override, word: str) -> str:
             raise ValueError(f"unknown option {path!r}: {where} has no {part!r}.{did_you_mean(part, known)}")
         node = node[part]
     target = "lightning.pytorch.Trainer" if path.startswith("trainer.") else node.get("_target_")
-    accepted = arguments(target)
+    accepted = arguments(target) | (ANY_DATA if parents == ["data"] else {})
     if leaf in node:
         current = node.get(leaf)
         if isinstance(current, DictConfig) and not isinstance(override.value(), dict | None):

@@ -127,11 +127,7 @@ def make(name: str, settings: dict[str, str]) -> int:
         train = _count("n", settings.pop("n")) if "n" in settings else None
         counts = {**dict.fromkeys(SPLITS), "train": train, **counts}
     if "size" in settings:
-        side = settings.pop("size")
-        if "image_size" not in configs.arguments(_config(name, settings)._target_):
-            height, width = build_split(_config(name, settings), "test").spec.image_size
-            raise ValueError(f"size={side}: the pictures of {name} are always {width} x {height}; leave size out")
-        settings["image_size"] = side
+        settings["image_size"] = settings.pop("size")
     splits = {}
     for split, count in counts.items():
         if count != 0:

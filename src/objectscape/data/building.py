@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from hydra.utils import instantiate
+import inspect
+from typing import Any
+
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from objectscape.data.dataset import SceneDataset
+from objectscape.data.resizing import resized
 
 
 def check_complete(config: DictConfig) -> None:
@@ -27,9 +31,16 @@ def build_data(config: DictConfig, split: str) -> SceneDataset:
         ValueError: if the configuration is incomplete, or describes something else.
     """
     check_complete(config)
-    dataset = instantiate(config, split=split)
+    values: Any = OmegaConf.to_container(config, resolve=True)
+    size = None if takes_image_size(values["_target_"]) else values.pop("image_size", None)
+    dataset = instantiate(values, split=split)
     if not isinstance(dataset, SceneDataset):
         raise ValueError(
             f"data._target_={config.get('_target_')!r} made a {type(dataset).__name__}, not a SceneDataset"
         )
-    return dataset
+    return dataset if size is None else resized(dataset, size)
+
+
+def takes_image_size(target: str) -> bool:
+    """Does the data set at an import path make or read its scenes in any size? Scenes of the others are resized."""
+    return "image_size" in inspect.signature(get_class(target)).parameters
