@@ -113,16 +113,24 @@ class Game:
             return np.zeros((len(ram), 0, 4), np.float32), np.zeros((len(ram), 0), bool), np.zeros(0, np.int64)
         return np.stack(boxes, 1).astype(np.float32), np.stack(present, 1), np.array(labels)
 
-    def objects(self, memory: np.ndarray, frames: np.ndarray) -> Objects:
-        """The objects of (n, 128) memory with their visibility in (n, H, W, 3) frames."""
+    def objects(self, memory: np.ndarray, frames: np.ndarray, before: np.ndarray | None = None) -> Objects:
+        """The objects of (n, 128) memory with their visibility in (n, H, W, 3) frames.
+
+        Args:
+            memory: uint8.
+            frames: uint8 RGB, as the game draws them.
+            before: the emulated frames before them, where the maximum of two frames is recorded: an object is visible
+                if one of the two shows it (the maximum mixes colors).
+        """
         boxes, present, labels = self.locate(memory, frames.shape[1:3])
         visible, tight = np.zeros_like(present), np.zeros_like(boxes)
-        codes = _pack(frames)
-        for row, label in enumerate(labels):
-            where = np.flatnonzero(present[:, row])
-            if len(where):
-                found = _look(codes[where], boxes[where, row].astype(np.int64), self.kinds[label].colors)
-                visible[where, row], tight[where, row] = found
+        for images in (frames,) if before is None else (frames, before):
+            codes = _pack(images)
+            for row, label in enumerate(labels):
+                where = np.flatnonzero(present[:, row] & ~visible[:, row])
+                if len(where):
+                    found = _look(codes[where], boxes[where, row].astype(np.int64), self.kinds[label].colors)
+                    visible[where, row], tight[where, row] = found
         return Objects(boxes=boxes, present=present, labels=labels, visible=visible, tight=tight)
 
 

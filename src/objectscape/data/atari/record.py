@@ -45,6 +45,8 @@ class Stack:
 
     frames: np.ndarray
     """(T, H, W, 3) uint8"""
+    shown: np.ndarray
+    """(T, 2, H, W, 3) uint8: the last two emulated frames, of which each is the maximum; otherwise (T, 1, H, W, 3)."""
     memory: np.ndarray | None
     """(T, 128) uint8, of an Atari game."""
     actions: np.ndarray | None
@@ -168,11 +170,12 @@ class AtariRecording(SceneDataset):
         rng = np.random.default_rng(seed)
         agent = self._maker(self.env)
         frame = self._reset(agent, rng, seed)
-        kept: list[tuple[np.ndarray, np.ndarray | None, np.ndarray | None]] = []
+        kept: list[tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]] = []
         lives, idle, wait = None, 0, self._wait(rng)
         while True:
             action = agent(frame, rng)
-            frame, over, now = self._step(action)
+            shown, over, now = self._step(action)
+            frame = shown.max(0)
             if over or (lives is not None and now < lives):
                 kept.clear()
             lives = now
@@ -187,12 +190,13 @@ class AtariRecording(SceneDataset):
             if not frame.any():  # the screen is black between two screens of a game
                 kept.clear()
                 continue
-            kept.append((frame, memory(self.env), one_hot(self.env, action)))
+            kept.append((frame, shown, memory(self.env), one_hot(self.env, action)))
             if len(kept) < wait:
                 continue
-            images, memories, actions = zip(*kept[-self.frames :], strict=True)
+            images, shows, memories, actions = zip(*kept[-self.frames :], strict=True)
             yield Stack(
                 frames=np.stack(images),
+                shown=np.stack(shows),
                 memory=None if memories[0] is None else np.stack(memories),
                 actions=None if actions[0] is None else np.stack(actions),
             )
@@ -205,27 +209,24 @@ class AtariRecording(SceneDataset):
     def _reset(self, agent: Agent, rng: np.random.Generator, seed: int | None = None) -> np.ndarray:
         frame = first_frame(self.env, seed)
         for _ in range(self.warm_up):
-            frame, over, _ = self._step(agent(frame, rng))
-            if over:
-                frame = first_frame(self.env)
+            shown, over, _ = self._step(agent(frame, rng))
+            frame = first_frame(self.env) if over else shown.max(0)
         return frame
 
     def _step(self, action: Any) -> tuple[np.ndarray, bool, int]:
-        """The frame, whether the episode is over, and the lives that are left."""
+        """The frame as it was shown (1 or 2, H, W, 3), whether the episode is over, and the lives that are left."""
         repeats = self.frame_skip if self.two_frame_maximum or not self.environment.startswith("ALE/") else 1
-        frame: np.ndarray | None = None
+        shown: list[np.ndarray] = []
         for repeat in range(repeats):
             observation, _, terminated, truncated, info = self.env.step(action)
-            before = frame
-            if repeat >= repeats - 2:
-                frame = picture(self.env, observation)
-            if terminated or truncated:
+            over = bool(terminated or truncated)
+            if over or repeat >= repeats - 1 - self.two_frame_maximum:
+                shown.append(picture(self.env, observation))
+            if over:
                 break
-        if frame is None:
-            frame = picture(self.env, observation)
-        elif self.two_frame_maximum and before is not None:
-            frame = np.maximum(frame, before)
-        return frame, bool(terminated or truncated), int(info.get("lives", 0))
+        if self.two_frame_maximum and len(shown) == 1:
+            shown *= 2
+        return np.stack(shown[::-1]), over, int(info.get("lives", 0))  # the last one first
 
     def _scene(self, stacks: list[Stack]) -> Scene:
         frames = np.stack([stack.frames for stack in stacks])  # B, T, H, W, 3
@@ -233,18 +234,20 @@ class AtariRecording(SceneDataset):
         if stacks[0].actions is not None:
             fields["actions"] = torch.from_numpy(np.stack([stack.actions for stack in stacks]))  # type: ignore[misc]
         if self.game is not None and stacks[0].memory is not None:
-            fields |= self._truth(np.stack([stack.memory for stack in stacks]), frames)  # type: ignore[misc]
+            shown = np.stack([stack.shown for stack in stacks])
+            fields |= self._truth(np.stack([stack.memory for stack in stacks]), shown)  # type: ignore[misc]
         scene = Scene(**fields)
         return scene.map(lambda t: t.squeeze(1)) if self.frames == 1 else scene
 
-    def _truth(self, memories: np.ndarray, frames: np.ndarray) -> dict[str, Any]:
+    def _truth(self, memories: np.ndarray, shown: np.ndarray) -> dict[str, Any]:
         assert self.game is not None
-        lead = frames.shape[:2]
-        flat, codes = frames.reshape(-1, *frames.shape[2:]), memories.reshape(-1, memories.shape[-1])
-        parts = [
-            self.game.objects(codes[start : start + LABELLED_AT_ONCE], flat[start : start + LABELLED_AT_ONCE])
-            for start in range(0, len(flat), LABELLED_AT_ONCE)
-        ]
+        lead = shown.shape[:2]
+        flat, codes = shown.reshape(-1, *shown.shape[2:]), memories.reshape(-1, memories.shape[-1])
+        parts = []
+        for start in range(0, len(flat), LABELLED_AT_ONCE):
+            piece = flat[start : start + LABELLED_AT_ONCE]
+            before = piece[:, 1] if self.two_frame_maximum else None
+            parts.append(self.game.objects(codes[start : start + LABELLED_AT_ONCE], piece[:, 0], before))
 
         def join(name: str) -> torch.Tensor:
             return torch.from_numpy(np.concatenate([getattr(part, name) for part in parts])).unflatten(0, lead)
