@@ -251,7 +251,7 @@ def skiing(ram: Ram) -> Rows:
 
 
 RIVER = (0, 2, 160, 163)
-RIVER_ITEMS = {  # type: (class, columns from the item's position, rows above the end of its band, width, height)
+RIVER_ITEMS = {  # code: (class, columns from the item's position, rows above the end of its band, width, height)
     4: ("jet", 0, 15, 9, 6),
     5: ("helicopter", 0, 16, 8, 10),
     6: ("helicopter", 0, 16, 8, 10),
