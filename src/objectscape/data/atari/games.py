@@ -172,8 +172,8 @@ def carnival(ram: Ram) -> Rows:
     yield "shot", ram[4] - 5, ram[55] + 6 * (ram[55] > 99), 1, 5, ram[55] > 34
     for row in range(6):
         x, y, sprite, copies = ram[18 + row] - 4, (89, 68, 47)[row // 2], ram[24 + 2 * row], ram[36 + row]
-        for place, codes in COPIES.items():
-            there = np.isin(copies, codes)
+        for place, taken in COPIES.items():
+            there = np.isin(copies, taken)
             for code, name in enumerate(("duck", "rabbit", "owl", "extra_bullets")):
                 low = 6 if name == "extra_bullets" else 0
                 yield name, (x + 16 * place) % 160, y + low, 8, 15 - low, there & (sprite == 16 * code)
@@ -208,9 +208,9 @@ def air_raid(ram: Ram) -> Rows:
     gray = (ram[84] != 248).astype(int)
     yield "player", ram[19] - 3, 157 - gray, 14, 12
     for building in range(2):
-        x, top = ram[20 + building] - 4, RUINS[ram[27 + building].clip(max=len(RUINS) - 1)]
+        left, top = ram[20 + building] - 4, RUINS[ram[27 + building].clip(max=len(RUINS) - 1)]
         for turn in (0, 160):  # the part beyond the right border comes in on the left
-            yield "building", x - turn, top, 32, 211 - top
+            yield "building", left - turn, top, 32, 211 - top
     for enemy in range(3):
         kind, x, y = ram[63 + enemy] // 2, ram[66 + enemy] - 3, 195 - gray - ram[29 + enemy]
         there = (ram[29 + enemy] != 44) & (ram[78 + enemy] != 236)
@@ -218,8 +218,8 @@ def air_raid(ram: Ram) -> Rows:
             yield name, x + shifts[enemy], y, width, height, there & (kind == code)
     yield "missile", ram[86] - 5, 194 - ram[85], 2, 2, (ram[85] != 35) & (ram[85] != 34)
     yield "missile", ram[84] - 5, 193 - ram[83], 2, 2, (ram[83] != 0) & (ram[83] != 248)
-    width = 8 * digits(ram, 42, 41, 40) - 2
-    yield "score", 102 - width, 11, width, 8
+    wide = 8 * digits(ram, 42, 41, 40) - 2
+    yield "score", 102 - wide, 11, wide, 8
     yield "lives", 55, 220 - gray, np.where(ram[39] == 1, 7, 15), 5 + gray, np.isin(ram[39], (1, 2))
 
 
