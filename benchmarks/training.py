@@ -33,7 +33,7 @@ from benchmarks.measure import (
 from objectscape.cli.config import load
 from objectscape.contract import Model
 from objectscape.data.formats.hdf5 import HDF5Scenes, write_hdf5
-from objectscape.data.loading import EvalLoader, TrainLoader, load_resident, without_labels
+from objectscape.data.loading import EvalLoader, TrainLoader, load_resident
 from objectscape.data.synthetic.tetrominoes import Tetrominoes
 from objectscape.scene import Scene
 from objectscape.training.run import quiet_lightning
@@ -82,7 +82,7 @@ def recipe(name: str, *, quick: bool) -> DictConfig:
 
 
 def batch_of(config: DictConfig) -> Scene:
-    return without_labels(Tetrominoes(count=config.batch_size).all(device()))
+    return Tetrominoes(count=config.batch_size).all(device()).inputs()
 
 
 def run(*, quick: bool = False) -> list[Row]:

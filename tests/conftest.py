@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
+
+settings.register_profile("no_clock", deadline=None)  # a busy machine is not an error
+settings.load_profile("no_clock")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "parity"
 SMALL = Path(__file__).resolve().parent / "data" / "parity"

@@ -82,7 +82,7 @@ def test_shapes(prior: str, layers: int, steps: int) -> None:
     torch.testing.assert_close(output.recon, (output.masks * output.components).sum(1))
     torch.testing.assert_close(output.layer_attention.sum(2), torch.ones(2, layers, 12, 16))
     assert output.nll.equal(output.step_nll[:, -1])
-    assert output.kl.equal(output.step_kl[:, -1])
+    assert output.kl_slots.equal(output.step_kl[:, -1])
     assert bool((output.step_kl >= -1e-5).all())
 
 

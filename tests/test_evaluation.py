@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,16 +16,29 @@ from objectscape.evaluation.results import beside
 from objectscape.metrics.reconstruction import mse
 from objectscape.metrics.refinement import MeanOverImages, refinement_values
 from objectscape.metrics.segmentation import adjusted_rand_index, contingency
-from objectscape.scene import Decomposition, Scene
+from objectscape.scene import Decomposition, Scene, Stage, record
 
 SEGMENTS = torch.tensor([[0, 0, 1, 1], [0, 0, 2, 2]]).expand(3, 2, 4)  # (B, H, W)
 
 
-@dataclass(kw_only=True)
+@record
 class Steps(Decomposition):
     step_masks: Tensor
     step_recon: Tensor
     step_nll: Tensor
+
+    @property
+    def stages(self) -> list[Stage]:
+        return [
+            Stage(name=str(i), slots=self.slots, drawn=replace(self.plain, recon=recon, masks=masks), nll=nll)
+            for i, (recon, masks, nll) in enumerate(
+                zip(self.step_recon.unbind(1), self.step_masks.unbind(1), self.step_nll.unbind(1))
+            )
+        ]
+
+    @property
+    def plain(self) -> Decomposition:
+        return Decomposition(recon=self.recon, masks=self.masks, components=self.components, slots=self.slots)
 
     @property
     def other_masks(self) -> dict[str, Tensor]:
@@ -84,8 +97,7 @@ def test_without_labels_or_steps_there_is_less_to_say(scene: Scene) -> None:
     assert not any(key.startswith("ari") for key in refinement_values(scene.image, output))
     output.step_recon = output.step_recon[:, :1]
     assert refinement_values(scene.image, output) == {}
-    plain = Decomposition(**{name: getattr(output, name) for name in ("recon", "masks", "components", "slots")})
-    assert refinement_values(scene.image, plain) == {}
+    assert refinement_values(scene.image, output.plain) == {}
 
 
 def test_images_without_objects_do_not_count() -> None:

@@ -307,7 +307,7 @@ def test_folder_reads_every_mode(tmp_path: Path) -> None:
     rgba = Image.new("RGBA", (8, 8), (200, 100, 50, 0))
     rgba.paste((200, 100, 50, 255), (0, 0, 4, 8))
     Image.fromarray(np.full((8, 8), 0x8040, np.uint16)).save(tmp_path / "16bit.png")
-    Image.new("L", (8, 8), 77).save(tmp_path / "grey.bmp")
+    Image.new("L", (8, 8), 77).save(tmp_path / "gray.bmp")
     rgba.save(tmp_path / "rgba.webp", lossless=True)
     rgba.convert("P").save(tmp_path / "palette.gif")
     rotated = Image.new("RGB", (4, 8), (0, 0, 0))
@@ -319,7 +319,7 @@ def test_folder_reads_every_mode(tmp_path: Path) -> None:
     dataset = ImageFolder(path=tmp_path, split="all", image_size=8, resize="stretch")
     scenes = dict(zip([file.name for file in dataset.files], dataset.batch(range(6)).image, strict=True))
     assert scenes["16bit.png"].unique().tolist() == [0x80]
-    assert scenes["grey.bmp"].unique().tolist() == [77]
+    assert scenes["gray.bmp"].unique().tolist() == [77]
     assert scenes["rgba.webp"][:, 0, 1].tolist() == [200, 100, 50]
     assert scenes["rgba.webp"][:, 0, 6].tolist() == [0, 0, 0]
     assert scenes["rotated.png"][0, 0, 0] == 0
@@ -478,7 +478,7 @@ def test_fetch_answers_bad_input(server: str, tmp_path: Path, monkeypatch: pytes
 def test_every_source_says_how(tmp_path: Path) -> None:
     for name, source in SOURCES.items():
         assert source.command(name)
-        assert source.licence
+        assert source.license
         assert source.size
         assert source.page.startswith("http")
         assert len({file.path for file in source.files}) == len(source.files)

@@ -208,7 +208,7 @@ class Numbers(SceneDataset):
             splits={split: count},
             fields={"image": "the scene's number", "segments": "zeros", "factors": "x: half the number"},
             max_objects=2,
-            licence="none",
+            license="none",
             source="this test",
             notes="nothing to know",
         )
@@ -243,7 +243,7 @@ def test_hdf5_round_trip(file: Path) -> None:
     assert len(scenes) == 300
     assert scenes.spec.splits == {"train": 300, "test": 5}
     assert scenes.spec.fields == source.spec.fields
-    assert (scenes.spec.name, scenes.spec.max_objects, scenes.spec.licence) == ("numbers", 2, "none")
+    assert (scenes.spec.name, scenes.spec.max_objects, scenes.spec.license) == ("numbers", 2, "none")
     indices = [17, 3, 17, 299]
     read, expected = scenes.batch(indices), source.batch(indices)
     assert read.image[:, 0, 0, 0].tolist() == [17, 3, 17, 299 % 256]

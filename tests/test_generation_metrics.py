@@ -337,8 +337,8 @@ def test_protocol_refuses_what_cannot_be(tmp_path: Path) -> None:
 @dataclass(kw_only=True)
 class Bounded(Decomposition):
     nll: Tensor
-    kl_latent: Tensor
-    kl_mask: Tensor
+    kl_slots: Tensor
+    kl_masks: Tensor
 
 
 def test_bound_of_known_values() -> None:
@@ -349,27 +349,27 @@ def test_bound_of_known_values() -> None:
         components=image[:, None].expand(-1, 2, -1, -1, -1),
         slots=torch.zeros(2, 2, 5),
         nll=torch.tensor([48.0, 96.0]),
-        kl_latent=torch.tensor([[1.0, 2.0], [3.0, 4.0]]),
-        kl_mask=torch.tensor([10.0, 20.0]),
+        kl_slots=torch.tensor([[1.0, 2.0], [3.0, 4.0]]),
+        kl_masks=torch.tensor([10.0, 20.0]),
     )
     values = {name: value.tolist() for name, value in bound_values(output).items()}
     assert values == {
         "nll": [48, 96],
         "nll_per_dim": [1, 2],
-        "kl_latent": [3, 7],
-        "kl_mask": [10, 20],
+        "kl_slots": [3, 7],
+        "kl_masks": [10, 20],
         "kl": [13, 27],
         "negative_elbo": [61, 123],
-        "kl_latent_0": [1, 3],
-        "kl_latent_1": [2, 4],
+        "kl_slots_0": [1, 3],
+        "kl_slots_1": [2, 4],
     }
     metric = BoundMetric("negative_elbo")
     metric.update(output)
     metric.update(output[:1])
     assert float(metric.compute()) == pytest.approx((61 + 123 + 61) / 3)
     assert metric.spread().n == 3
-    with pytest.raises(ValueError, match="no 'kl_component'; it has nll"):
-        BoundMetric("kl_component").update(output)
+    with pytest.raises(ValueError, match="no 'kl_components'; it has nll"):
+        BoundMetric("kl_components").update(output)
 
 
 FAMILY: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {

@@ -44,7 +44,7 @@ def assert_converts(dataset: SceneDataset, folder: Path) -> None:
 
 
 def gqn_scene(number: int, side: int = 64, views: int = 10) -> bytes:
-    """Frame v of scene n is grey level 10 n + v everywhere."""
+    """Frame v of scene n is gray level 10 n + v everywhere."""
     cameras = np.tile(np.array([1, 2, 3, 0.5, -0.25], np.float32), (views, 1))
     cameras[:, 0] = 100 * number + np.arange(views)
     frames = [jpeg(np.full((side, side, 3), 10 * number + v, np.uint8)) for v in range(views)]

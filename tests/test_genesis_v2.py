@@ -10,7 +10,7 @@ import torch
 from objectscape.checkpoints import genesis as importer
 from objectscape.checkpoints.genesis_family import genesis_v2 as v2_files
 from objectscape.contract import abilities
-from objectscape.models.genesis_v2 import GenesisV2, GenesisV2Decomposition
+from objectscape.models.genesis_v2 import GenesisV2, GenesisV2Output
 from objectscape.nn.distributions import posterior_means
 from objectscape.scene import Scene
 
@@ -18,7 +18,7 @@ SIZE, SLOTS, WIDTH = 32, 4, 8
 
 
 def squares(n: int, size: int = SIZE) -> Scene:
-    """Two squares of different colors on grey."""
+    """Two squares of different colors on gray."""
     generator = torch.Generator().manual_seed(5)
     image = torch.full((n, 3, size, size), 0.3)
     for b in range(n):
@@ -47,7 +47,7 @@ def mixed(**options) -> GenesisV2:
 def test_masks_sum_to_one(slots, kernel):
     net = model(slots=slots, kernel=kernel, semiconv=kernel != "laplacian")
     output = net(squares(2))
-    assert isinstance(output, GenesisV2Decomposition)
+    assert isinstance(output, GenesisV2Output)
     assert output.masks.shape == (2, slots, 1, SIZE, SIZE)
     assert output.slots.shape == (2, slots, WIDTH)
     ones = torch.ones(2, 1, SIZE, SIZE)
@@ -100,12 +100,12 @@ def test_dynamic_slots_do_not_depend_on_the_rest_of_the_batch():
         assert len(set(together.present.sum(1).tolist())) > 1  # the images do stop at different numbers
         for b in range(6):
             alone = net(scene[b : b + 1], seed_noise=noise[b : b + 1])
-            for name in ("masks", "recon", "nll", "kl_latent", "kl_mask", "present", "slots"):
+            for name in ("masks", "recon", "nll", "kl_slots", "kl_masks", "present", "slots"):
                 expected = getattr(together, name)[b : b + 1]
                 torch.testing.assert_close(getattr(alone, name), expected, rtol=1e-4, atol=1e-4)
     absent = together.present == 0
     assert (together.masks[absent] == 0).all()
-    assert (together.kl_latent[absent] == 0).all()
+    assert (together.kl_slots[absent] == 0).all()
     assert (together.slots[absent] == 0).all()
     torch.testing.assert_close(together.masks.sum(1), torch.ones(6, 1, SIZE, SIZE))
 
@@ -120,9 +120,7 @@ def test_dynamic_slots_agree_with_that_number_of_slots():
             net.slots = int(dynamic.present[b].sum())
             fixed = net(scene[b : b + 1], seed_noise=noise[b : b + 1])
             torch.testing.assert_close(fixed.nll, dynamic.nll[b : b + 1])
-            torch.testing.assert_close(
-                fixed.kl_latent.sum(1), dynamic.kl_latent[b : b + 1].sum(1), rtol=1e-4, atol=1e-4
-            )
+            torch.testing.assert_close(fixed.kl_slots.sum(1), dynamic.kl_slots[b : b + 1].sum(1), rtol=1e-4, atol=1e-4)
 
 
 def test_a_single_slot_is_safe():
@@ -148,9 +146,9 @@ def test_the_mask_kl_is_detached_from_the_decoder_unless_asked():
     scene = squares(2)
     for detach in (True, False):
         net = model(mask_kl=True, detach_masks=detach)
-        net(scene).kl_mask.sum().backward()
+        net(scene).kl_masks.sum().backward()
         assert (net.decoder.layers[-1].weight.grad is None) == detach
-    assert (model()(scene).kl_mask == 0).all()
+    assert (model()(scene).kl_masks == 0).all()
 
 
 def test_without_the_autoregressive_prior_slots_are_standard_normal():
@@ -165,7 +163,7 @@ def test_loss_is_the_weighted_sum_of_its_terms():
     net, scene = model(mask_kl=True, beta=0.3), squares(2)
     output = net(scene)
     parts = net.loss(scene, output, 0).terms
-    kl = parts["kl"] + parts["kl_mask"]
+    kl = parts["kl"] + parts["kl_masks"]
     torch.testing.assert_close(net.loss(scene, output, 0).total.detach(), parts["nll"] + 0.3 * kl)
     net.beta = torch.tensor(2.0)
     total = net.loss(scene, output, 0).total.detach()

@@ -8,7 +8,7 @@ import torch
 from objectscape.checkpoints import genesis as importer
 from objectscape.checkpoints.genesis_family import monet as monet_files
 from objectscape.contract import abilities
-from objectscape.models.monet import MONet, MONetDecomposition
+from objectscape.models.monet import MONet, MONetOutput
 from objectscape.nn.distributions import posterior_means
 from objectscape.nn.mask_kl import mask_kl
 from objectscape.scene import Scene
@@ -18,7 +18,7 @@ SMALL |= {"decoder_channels": 8, "decoder_layers": 2}
 
 
 def squares(n: int, size: int = 32) -> Scene:
-    """Two squares of different colors on grey."""
+    """Two squares of different colors on gray."""
     generator = torch.Generator().manual_seed(3)
     image = torch.full((n, 3, size, size), 0.3)
     for b in range(n):
@@ -38,7 +38,7 @@ def model(**options) -> MONet:
 def test_masks_sum_to_one(slots, mask_decoding):
     net = model(slots=slots, mask_decoding=mask_decoding)
     output = net(squares(2))
-    assert isinstance(output, MONetDecomposition)
+    assert isinstance(output, MONetOutput)
     assert output.masks.shape == (2, slots, 1, 32, 32)
     assert output.slots.shape == (2, slots, 6)
     ones = torch.ones(2, 1, 32, 32)
@@ -61,14 +61,14 @@ def test_loss_is_the_weighted_sum_of_its_terms():
     output = net(scene)
     losses = net.loss(scene, output, 0)
     parts = losses.terms
-    torch.testing.assert_close(losses.total.detach(), parts["nll"] + 0.3 * parts["kl"] + 0.2 * parts["kl_mask"])
+    torch.testing.assert_close(losses.total.detach(), parts["nll"] + 0.3 * parts["kl_slots"] + 0.2 * parts["kl_masks"])
     assert not any(value.requires_grad for value in parts.values())
     net.beta = torch.tensor(2.0)
     other = net.loss(scene, output, 0)
-    torch.testing.assert_close(other.total.detach(), parts["nll"] + 2 * parts["kl"] + 0.2 * parts["kl_mask"])
+    torch.testing.assert_close(other.total.detach(), parts["nll"] + 2 * parts["kl_slots"] + 0.2 * parts["kl_masks"])
     net.gamma = None
     both = net.loss(scene, output, 0)
-    torch.testing.assert_close(both.total.detach(), parts["nll"] + 2 * (parts["kl"] + parts["kl_mask"]))
+    torch.testing.assert_close(both.total.detach(), parts["nll"] + 2 * (parts["kl_slots"] + parts["kl_masks"]))
 
 
 def test_small_standard_deviations_stay_finite():

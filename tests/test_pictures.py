@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from objectscape import viz
 from objectscape.cli import main
 from objectscape.evaluation.edits import interpolate, object_slots, redraw, swap_objects, visible_slots
-from objectscape.evaluation.pictures import object_traversals, stages
+from objectscape.evaluation.pictures import decoded_stages, object_traversals
 from objectscape.models.efficientmorl import EfficientMORL
 from objectscape.models.iodine import IODINE
 from objectscape.models.monet import MONet
 from objectscape.models.slot_attention import SlotAttentionModel
-from objectscape.scene import Decomposition, Scene
+from objectscape.scene import Decomposition, Scene, Stage
 
 SIZE = 96  # no enlargement in the animations, so that pixels can be compared
 
@@ -85,19 +85,19 @@ def test_every_layer_and_step_of_efficientmorl_is_a_stage() -> None:
     model = EfficientMORL(image_size=16, slots=3, slot_size=8, layers=3, refinement_steps=2, decoder="broadcast").eval()
     with torch.no_grad():
         output = model(Scene(image=torch.rand(2, 3, 16, 16)))
-    found = stages(model, output)
+    found = decoded_stages(model, output)
     assert [stage.name for stage in found] == ["layer 1", "layer 2", "layer 3\n= step 0", "step 1", "step 2"]
     for stage, recon in zip(found[2:], output.step_recon.unbind(1), strict=True):
-        assert torch.equal(stage.output.recon, recon)
-    assert torch.equal(found[-1].output.recon, output.recon)
-    assert torch.equal(found[-1].output.masks, output.masks)
+        assert torch.equal(stage.drawn.recon, recon)
+    assert torch.equal(found[-1].drawn.recon, output.recon)
+    assert torch.equal(found[-1].drawn.masks, output.masks)
     for layer, stage in enumerate(found[:3]):
-        torch.testing.assert_close(stage.output.recon, model.decode(output.layer_slots[:, layer]).recon)
+        torch.testing.assert_close(stage.drawn.recon, model.decode(output.layer_slots[:, layer]).recon)
         assert torch.equal(stage.attention, output.layer_attention[:, layer])
     assert found[3].attention is None
     model.refinement_steps = 0
     with torch.no_grad():
-        assert len(stages(model, model(Scene(image=torch.rand(1, 3, 16, 16))))) == 3
+        assert len(decoded_stages(model, model(Scene(image=torch.rand(1, 3, 16, 16))))) == 3
 
 
 def test_every_iteration_of_iodine_is_a_stage() -> None:
@@ -105,9 +105,9 @@ def test_every_iteration_of_iodine_is_a_stage() -> None:
     model = IODINE(image_size=16, slots=2, slot_size=4, iterations=2, decoder_channels=[8]).eval()
     with torch.no_grad():
         output = model(Scene(image=torch.rand(1, 3, 16, 16)))
-    found = stages(model, output)
+    found = decoded_stages(model, output)
     assert [stage.name for stage in found] == ["step 0", "step 1", "step 2"]
-    assert torch.equal(found[1].output.components, output.step_components[:, 1])
+    assert torch.equal(found[1].drawn.components, output.step_components[:, 1])
 
 
 def test_every_iteration_of_slot_attention_is_a_stage() -> None:
@@ -117,29 +117,30 @@ def test_every_iteration_of_slot_attention_is_a_stage() -> None:
     noise = torch.randn(2, 3, 8)
     with torch.no_grad():
         output = model(scene, noise=noise)
-        found = stages(model, output)
+        found = decoded_stages(model, output)
         assert [stage.name for stage in found] == ["iteration 1", "iteration 2", "iteration 3"]
-        torch.testing.assert_close(found[-1].output.recon, output.recon)
+        torch.testing.assert_close(found[-1].drawn.recon, output.recon)
         assert torch.equal(found[-1].attention, output.attention)
         model.iterations = 1  # what the first of three iterations left is what the only one leaves
         alone = model(scene, noise=noise)
-    torch.testing.assert_close(found[0].output.masks, alone.masks)
+    torch.testing.assert_close(found[0].drawn.masks, alone.masks)
     torch.testing.assert_close(found[0].attention, alone.attention)
 
 
 def test_a_model_without_steps_has_no_stages() -> None:
     model = MONet(image_size=32, slots=2, latent_dim=4, attention_channels=8).eval()
     with torch.no_grad():
-        assert stages(model, model(Scene(image=torch.rand(1, 3, 32, 32)))) == []
+        assert decoded_stages(model, model(Scene(image=torch.rand(1, 3, 32, 32)))) == []
 
 
-def three_stages() -> tuple[Scene, list[viz.Stage]]:
+def three_stages() -> tuple[Scene, list[Stage]]:
     model, scene = Disks(disks()), numbered(0, 1)
     output = model(scene)
     grown = [model.decode(output.slots * weight) for weight in (0.2, 0.6, 1.0)]
     attention = [output.masks[:, :, 0, ::4, ::4], None, None]
     names = ["layer 1", "step 1", "step 2"]
-    return scene, [viz.Stage(name=n, output=o, attention=a) for n, o, a in zip(names, grown, attention, strict=True)]
+    stages = zip(names, grown, attention, strict=True)
+    return scene, [Stage(name=n, slots=o.slots, drawn=o, attention=a) for n, o, a in stages]
 
 
 def test_the_refinement_figure_shows_every_stage_of_every_scene() -> None:
@@ -153,7 +154,7 @@ def test_the_refinement_figure_shows_every_stage_of_every_scene() -> None:
     for stage, first in zip(found, (0, 18, 34), strict=True):
         for block in range(2):
             width = 9 if stage.attention is not None else 8
-            assert np.array_equal(drawn[first + block * width + 1], as_tile(stage.output.recon[block]))
+            assert np.array_equal(drawn[first + block * width + 1], as_tile(stage.drawn.recon[block]))
     assert len(tiles(viz.refinement_figure(scene, found, count=1, max_slots=2))) == 7 + 6 + 6
 
 
@@ -162,7 +163,7 @@ def test_frames_of_the_refinement_are_the_stages() -> None:
     frames = viz.refinement_frames(scene, found, count=2, pixels=SIZE)
     assert len(frames) == 3
     for frame, stage in zip(frames, found, strict=True):
-        picture = viz.decomposition_array(scene, stage.output, 2, pixels=SIZE)
+        picture = viz.decomposition_array(scene, stage.drawn, 2, pixels=SIZE)
         assert np.array_equal(frame[-len(picture) :, : picture.shape[1]], picture)
         assert frame[: -len(picture)].min() < 100  # the name in letters
     with pytest.raises(ValueError, match="a name of its own"):

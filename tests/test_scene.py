@@ -45,7 +45,7 @@ def test_objects_are_counted_from_present_or_segments() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"image": torch.zeros(2, 1, 8, 8)}, "Repeat a grey image"),
+        ({"image": torch.zeros(2, 1, 8, 8)}, "Repeat a gray image"),
         ({"image": torch.zeros(2, 3, 8, 8, dtype=torch.int64)}, "uint8"),
         ({"image": torch.zeros(2, 3, 8, 8), "segments": torch.zeros(2, 4, 4)}, "nearest for segments"),
     ],

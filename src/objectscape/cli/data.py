@@ -82,7 +82,7 @@ def info(name: str, settings: dict[str, str]) -> int:
     if published in SOURCES:
         source = SOURCES[published]
         console.print(
-            f"[bold]{source.title}[/bold]\n  {source.page}\n  licence: {source.licence}\n  size: {source.size}"
+            f"[bold]{source.title}[/bold]\n  {source.page}\n  license: {source.license}\n  size: {source.size}"
         )
         console.print(f"  to get it: {source.command(published)}" + (f"\n  then: {source.how}" if source.how else ""))
     return 0
@@ -94,13 +94,16 @@ def print_spec(spec: Spec) -> None:
     table.add_column()
     table.add_column(overflow="fold")
     rows = {
-        "image size": f"{spec.image_size[0]} x {spec.image_size[1]}",
+        "image size": f"{spec.image_size[0]} x {spec.image_size[1]}" if spec.image_size else "",
+        "frames": str(spec.frames or ""),
+        "frames per second": str(spec.fps or ""),
+        "actions": f"{spec.actions} numbers a frame" if spec.actions else "",
         "splits": ", ".join(
             f"{split}: {count if count is not None else 'endless'}" for split, count in spec.splits.items()
         ),
         "objects": f"at most {spec.max_objects}" if spec.max_objects is not None else "unknown",
         **{f"field {name}": text for name, text in spec.fields.items()},
-        "licence": spec.licence,
+        "license": spec.license,
         "source": spec.source,
         "version": spec.version,
         "content hash": spec.content_hash or "none: only files of `objectscape data make` and `convert` have one",

@@ -27,7 +27,7 @@ from objectscape.cli.common import (
 )
 from objectscape.data.loading import EvalLoader
 from objectscape.evaluation.edits import interpolate, object_slots, redraw, swap_objects
-from objectscape.evaluation.pictures import object_traversals, stages
+from objectscape.evaluation.pictures import decoded_stages, object_traversals
 from objectscape.evaluation.report import write_readme
 from objectscape.evaluation.traversals import Latents, activeness, infer_latents
 from objectscape.metrics.activeness import latent_ranges, traversal_limits
@@ -227,7 +227,7 @@ def draw_decomposition(show: Show) -> None:
         figure = decomposition_figure(on_cpu, output.to("cpu"), count=len(scene))
         print(save_figure(figure, show.path("decomposition")))
     if show.options.out is None or show.wants(*ANIMATIONS):
-        steps = [replace(stage, output=stage.output.to("cpu")) for stage in stages(model, output)]
+        steps = [stage.to("cpu") for stage in decoded_stages(model, output)]
         if not steps and show.options.out:
             raise ValueError(
                 f"{type(model).__name__} draws a scene once, so there is no film of its steps; --out takes .png, .pdf "

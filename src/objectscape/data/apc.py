@@ -75,7 +75,7 @@ class APC(SceneDataset):
                 "present": "(1,) bool: is there any foreground",
             },
             max_objects=1,
-            licence="not stated",
+            license="not stated",
             source="http://apc.cs.princeton.edu",
             notes="Labels are foreground and background only: report all-pixel scores. A scene without masks "
             "(scene-empty) is all background. Split by scene, Python's random with seed 0.",

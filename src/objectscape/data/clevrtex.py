@@ -146,7 +146,7 @@ class ClevrTex(SceneDataset):
             }
             | ({"factors": f"per object: {', '.join(self._factors)}"} if self.factors else {}),
             max_objects=OBJECTS,
-            licence="see its page",
+            license="see its page",
             source=PAGE,
             notes=f"{VARIANTS[variant]}. Central {CROP} of the short side, Pillow bilinear (labels nearest). By "
             "number, the first tenth is test, the second val. Codes of factors: 1 + the position in SHAPES, SIZES, "

@@ -95,7 +95,7 @@ class EfficientMORLArchive(SceneDataset):
             splits={split: self._count},
             fields=fields,
             max_objects=objects,
-            licence="Apache-2.0 (Multi-Object Datasets)",
+            license="Apache-2.0 (Multi-Object Datasets)",
             source="doi:10.5281/zenodo.4895643",
             notes=f"group={self.group}, crop={crop}. Segment n is entity n (entity 0 is the background).",
         )

@@ -26,7 +26,7 @@ IGNORE = -1
 class ImageFolder(SceneDataset):
     """The pictures of a folder and its sub-folders: png, jpg, webp, bmp, gif (first frame), tif; any size, any mode.
 
-    Every picture becomes RGB uint8 of one size: turned upright by its EXIF tag, grey repeated, 16 bit reduced to the
+    Every picture becomes RGB uint8 of one size: turned upright by its EXIF tag, gray repeated, 16 bit reduced to the
     upper 8, transparent pixels black.
 
     Splits: if the folder has a sub-folder train, sub-folders train, val and test are the splits. Otherwise the
@@ -74,16 +74,16 @@ class ImageFolder(SceneDataset):
                 f"{', '.join(f'{len(part)} {name}' for name, part in splits.items())}. Add images, or make "
                 "sub-folders train, val and test."
             )
-        self._labelled = any(find_mask(file) is not None for file in files)
+        self._labeled = any(find_mask(file) is not None for file in files)
         fields = {"image": f"(3, {image_size}, {image_size}) uint8 RGB"}
-        if self._labelled:
+        if self._labeled:
             fields["segments"] = f"({image_size}, {image_size}) int16: 0 background, 1.. objects, -1 ignore"
         self.spec = Spec(
             name=self.path.resolve().name,
             image_size=(image_size, image_size),
             splits={name: len(part) for name, part in splits.items()},
             fields=fields,
-            licence="the user's own images",
+            license="the user's own images",
             source=str(self.path),
             notes=f"resize={resize}",
         )
@@ -94,7 +94,7 @@ class ImageFolder(SceneDataset):
     def batch(self, indices: Sequence[int]) -> Scene:
         """See `SceneDataset.batch`."""
         pairs = [self._read(self.files[index]) for index in indices]
-        segments = torch.stack([segments for _, segments in pairs]) if self._labelled else None
+        segments = torch.stack([segments for _, segments in pairs]) if self._labeled else None
         return Scene(image=torch.stack([image for image, _ in pairs]), segments=segments)
 
     def _split(self, files: list[Path]) -> dict[str, list[Path]]:
@@ -169,7 +169,7 @@ def read_labels(file: str | os.PathLike[str]) -> Image.Image:
     """A label image in mode I (32 bit integers); ValueError if it has colors."""
     image = ImageOps.exif_transpose(open_image(file))
     if image.mode not in ("1", "L", "P", "I", "I;16", "I;16B", "I;16L"):
-        raise ValueError(f"{file} has mode {image.mode}; labels are one integer per pixel (grey or palette).")
+        raise ValueError(f"{file} has mode {image.mode}; labels are one integer per pixel (gray or palette).")
     return Image.fromarray(np.asarray(image).astype(np.int32))
 
 

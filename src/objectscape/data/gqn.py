@@ -10,7 +10,7 @@ training files (2125..2160 of 2160). It takes one random view of each scene per 
 is the same distribution over a whole pass.
 
 Frames are decoded by Pillow (libjpeg's accurate integer transform); TensorFlow's default fast transform differs by up
-to 7 grey levels, 0.8 on average.
+to 7 gray levels, 0.8 on average.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -27,17 +26,12 @@ STORAGES = ("auto", "ram", "device", "workers", "stream")
 RESIDENT_SHARE = 0.4  # of the free memory that "auto" lets a resident data set take
 
 
-def without_labels(scene: Scene) -> Scene:
-    """What training may see: the ground truth about objects is dropped."""
-    return replace(scene, segments=None, boxes=None, present=None, labels=None, factors=None)
-
-
 def load_resident(dataset: SceneDataset, device: torch.device | str = "cpu", *, piece: int = 1024) -> Scene:
-    """The unlabelled part of a whole split as one batch of uint8 images on `device`."""
+    """The unlabeled part of a whole split as one batch of uint8 images on `device`."""
     if isinstance(dataset, SyntheticScenes):
-        return without_labels(dataset.all(device))
+        return dataset.all(device).inputs()
     pieces = [range(start, min(start + piece, len(dataset))) for start in range(0, len(dataset), piece)]
-    return Scene.cat([without_labels(dataset.batch(list(indices))).to(device) for indices in pieces])
+    return Scene.cat([dataset.batch(list(indices)).inputs().to(device) for indices in pieces])
 
 
 class BatchOrder(Sampler[list[int]]):
@@ -76,7 +70,7 @@ def _identity(batch: Any) -> Any:
 
 
 class TrainLoader:
-    """An endless iterable of unlabelled training batches (Scenes with uint8 images).
+    """An endless iterable of unlabeled training batches (Scenes with uint8 images).
 
     Args:
         dataset: the training split.
@@ -121,7 +115,7 @@ class TrainLoader:
         self._resident: Scene | None = None
 
     def _choose(self) -> str:
-        item = without_labels(self.dataset.batch([0]))
+        item = self.dataset.batch([0]).inputs()
         need = len(self.dataset) * sum(
             t.nbytes for t in torch.utils._pytree.tree_leaves(item) if isinstance(t, torch.Tensor)
         )
@@ -149,7 +143,7 @@ class TrainLoader:
         number, total = self.start, self.batch_size * self.world
         mine = slice(self.rank * self.batch_size, (self.rank + 1) * self.batch_size)
         while True:
-            yield without_labels(self.dataset.stream(number, total, self.device)[mine])
+            yield self.dataset.stream(number, total, self.device)[mine].inputs()
             number += 1
 
     def _select(self) -> Iterator[Scene]:
@@ -171,7 +165,7 @@ class TrainLoader:
             persistent_workers=self.workers > 0,
         )
         for batch in loader:
-            yield without_labels(batch)
+            yield batch.inputs()
 
 
 class EvalLoader:

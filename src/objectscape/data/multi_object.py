@@ -172,7 +172,7 @@ class MultiObject(SceneDataset):
             splits={split: None},
             fields=_describe(self.variant, self.image_size),
             max_objects=most,
-            licence="Apache-2.0",
+            license="Apache-2.0",
             source=f"{SOURCE}, {self.variant.file}",
             notes=f"{selection}. crop={crop}, {self._filter}. "
             + (

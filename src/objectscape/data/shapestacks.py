@@ -6,7 +6,7 @@ https://shapestacks.robots.ox.ac.uk. GENESIS' use of it: every camera of every l
 
     splits/<split_name>/{train,eval,test}.txt           scenarios, one per line
     recordings/<scenario>/rgb-w=..-f=..-l=..-c=..-cam_<n>-mono-0.png
-    iseg/<scenario>/iseg-w=0-f=0-l=0-c=original-cam_<n>-mono-0.map      a PNG of grey value 32 * label
+    iseg/<scenario>/iseg-w=0-f=0-l=0-c=original-cam_<n>-mono-0.map      a PNG of gray value 32 * label
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class ShapeStacks(SceneDataset):
                 else {}
             ),
             max_objects=OBJECTS,
-            licence="not stated for the data; code GPL-3.0",
+            license="not stated for the data; code GPL-3.0",
             source="https://shapestacks.robots.ox.ac.uk",
             notes=f"split_name={split_name}; val is eval.txt. Label 7 (unassigned, not expected) becomes -1.",
         )

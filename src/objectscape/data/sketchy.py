@@ -79,7 +79,7 @@ class Sketchy(SceneDataset):
             image_size=(image_size, image_size),
             splits={split: len(self)},
             fields={"image": f"(3, {image_size}, {image_size}) uint8 RGB"},
-            licence="not stated for the data; code Apache-2.0",
+            license="not stated for the data; code Apache-2.0",
             source="https://github.com/google-deepmind/deepmind-research/tree/master/sketchy",
             notes=f"{PER_STEP} images a step, {len(chosen)} episodes, cropped as GENESIS-V2 does. No labels.",
         )

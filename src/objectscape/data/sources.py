@@ -45,7 +45,7 @@ class Source:
 
     title: str
     page: str
-    licence: str
+    license: str
     size: str
     """In words, as the publishers state it."""
     files: tuple[RemoteFile, ...] = field(repr=False)
@@ -66,7 +66,7 @@ def _multi_object(title: str, *paths: str) -> Source:
     return Source(
         title=f"{title} (Multi-Object Datasets)",
         page="https://github.com/google-deepmind/multi_object_datasets",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         size="not published; gzip-compressed TFRecord",
         files=_bucket("multi-object-datasets", *paths),
         how="Convert each file once: objectscape data convert.",
@@ -93,7 +93,7 @@ SOURCES: dict[str, Source] = {
     "emorl_h5": Source(
         title="EfficientMORL's archives",
         page="https://doi.org/10.5281/zenodo.4895643",
-        licence="Apache-2.0 (Multi-Object Datasets)",
+        license="Apache-2.0 (Multi-Object Datasets)",
         size="one zip, about 56 GB unpacked",
         files=(),
         how="Fetch the zip from https://doi.org/10.5281/zenodo.4895643 and unpack it.",
@@ -101,7 +101,7 @@ SOURCES: dict[str, Source] = {
     "clevrtex": Source(
         title="ClevrTex and its variants",
         page="https://www.robots.ox.ac.uk/~vgg/research/clevrtex",
-        licence="see its page",
+        license="see its page",
         size="not published; 320x240 images with labels and properties",
         files=(),
         how="Fetch the archives from the page and unpack them in one folder, which then holds clevrtex_full, ...",
@@ -109,7 +109,7 @@ SOURCES: dict[str, Source] = {
     "dsprites": Source(
         title="dSprites",
         page="https://github.com/google-deepmind/dsprites-dataset",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         size="about 26 MB",
         files=(
             RemoteFile(
@@ -123,7 +123,7 @@ SOURCES: dict[str, Source] = {
     "gqn": Source(
         title="GQN rooms-ring-camera",
         page="https://github.com/google-deepmind/gqn-datasets",
-        licence="not stated in the repository; see its page",
+        license="not stated in the repository; see its page",
         size="about 250 GB in 2400 files; fetch some of them with a pattern",
         files=_bucket(
             "gqn-dataset",
@@ -134,7 +134,7 @@ SOURCES: dict[str, Source] = {
     "shapestacks": Source(
         title="ShapeStacks",
         page="https://github.com/ogroth/shapestacks",
-        licence="GPL-3.0 (the code repository; the data's own is not stated)",
+        license="GPL-3.0 (the code repository; the data's own is not stated)",
         size="meta 156 KB, mjcf 39 MB, rgb 33 GB, iseg 352 MB",
         files=tuple(
             RemoteFile(
@@ -148,7 +148,7 @@ SOURCES: dict[str, Source] = {
     "sketchy": Source(
         title="Sketchy (the two subsets that GENESIS-V2 uses)",
         page="https://github.com/google-deepmind/deepmind-research/tree/master/sketchy",
-        licence="code Apache-2.0; the data's own is not stated in the sources studied",
+        license="code Apache-2.0; the data's own is not stated in the sources studied",
         size="not published; four archives of up to 100 episodes each",
         files=_bucket(
             "sketchy-data",
@@ -163,7 +163,7 @@ SOURCES: dict[str, Source] = {
     "apc": Source(
         title="MIT-Princeton Amazon Picking Challenge 2016, object segmentation training set",
         page="http://apc.cs.princeton.edu",
-        licence="not stated",
+        license="not stated",
         size="about 130 GB",
         files=(RemoteFile("http://3dvision.princeton.edu/projects/2016/apc/downloads/training.zip", "training.zip"),),
         how="Unpack it: unzip training.zip",
@@ -171,7 +171,7 @@ SOURCES: dict[str, Source] = {
     "inception": Source(
         title="Inception-v3 (TensorFlow, 2015-12-05), the network of the FID",
         page="https://github.com/mseitzer/pytorch-fid",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         size="91 MiB",
         files=(RemoteFile(WEIGHTS_URL, WEIGHTS_FILE, sha256=WEIGHTS_SHA256),),
         how=f"objectscape evaluate RUN --inception FOLDER/{WEIGHTS_FILE}",

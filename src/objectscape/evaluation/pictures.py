@@ -1,12 +1,13 @@
 """What the pictures of a model are made of: its stages, and the traversals of the objects of a scene.
 
-The model is asked by its abilities only: `step_*` and `layer_*` fields of its output, and `decode(slots)`.
+The model is asked by its abilities only: the `stages` of its output, and `decode(slots)`.
 `objectscape.viz` draws the results.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -14,49 +15,30 @@ from torch import Tensor, nn
 from objectscape.evaluation.edits import decoder_of, redraw, visible_slots
 from objectscape.evaluation.traversals import traverse
 from objectscape.metrics.activeness import traversal_values
-from objectscape.scene import Decomposition, Scene
+from objectscape.scene import Decomposition, Scene, Stage
 from objectscape.viz.edits import Traversal
-from objectscape.viz.stages import Stage
 
 
 @torch.no_grad()
-def stages(model: nn.Module, output: Decomposition) -> list[Stage]:
-    """What an iterative model had made of a batch after each of its layers and steps.
-
-    Read are, where the output has them, `layer_slots` (B, L, K, D) with `layer_attention` (B, L, K, h, w); `step_recon`
-    (B, S, 3, H, W) with `step_masks` and `step_components`, step 0 being the drawing of the last layer; and, for models
-    that draw at the end only, `step_slots` (B, S, K, D) with `step_attention`. Slots without a drawing are decoded.
+def decoded_stages(model: nn.Module, output: Decomposition) -> list[Stage]:
+    """The stages of an iterative model's inference (`Decomposition.stages`), each of them decoded.
 
     Args:
-        model: has `decode(slots)` if the output has slots without a drawing.
+        model: has `decode(slots)` if it does not decode every stage itself.
         output: what its `forward` returned.
 
     Returns:
         The stages in order; none if the model has no steps.
     """
-    layers: Tensor | None = getattr(output, "layer_slots", None)
-    recon: Tensor | None = getattr(output, "step_recon", None)
-    step_slots: Tensor | None = getattr(output, "step_slots", None)
-    found: list[Stage] = []
-    if layers is not None:
-        attention: Tensor = output.layer_attention  # type: ignore[attr-defined]
-        below = layers[:, :-1] if recon is not None else layers  # the last one is drawn as step 0
-        for i, drawn in enumerate(_decode(model, below)):
-            found.append(Stage(name=f"layer {i + 1}", output=drawn, attention=attention[:, i]))
-    if recon is not None:
-        masks: Tensor = output.step_masks  # type: ignore[attr-defined]
-        components: Tensor = output.step_components  # type: ignore[attr-defined]
-        for i in range(recon.shape[1]):
-            drawn = Decomposition(recon=recon[:, i], masks=masks[:, i], components=components[:, i], slots=output.slots)
-            found.append(Stage(name=f"step {i}", output=drawn))
-            if i == 0 and layers is not None and layers.shape[1]:
-                found[-1].name = f"layer {layers.shape[1]}\n= step 0"
-                found[-1].attention = attention[:, -1]
-    elif step_slots is not None:
-        looked: Tensor = output.step_attention  # type: ignore[attr-defined]
-        for i, drawn in enumerate(_decode(model, step_slots)):
-            found.append(Stage(name=f"iteration {i + 1}", output=drawn, attention=looked[:, i]))
-    return found
+    stages = output.stages
+    if all(stage.drawn is not None for stage in stages):
+        return stages
+    decode = decoder_of(model)
+
+    def drawn(slots: Tensor) -> Decomposition:
+        return decode(slots, slots.new_ones(slots.shape[:2]))
+
+    return [stage if stage.drawn is not None else replace(stage, drawn=drawn(stage.slots)) for stage in stages]
 
 
 @torch.no_grad()
@@ -93,11 +75,3 @@ def object_traversals(
             Traversal(slot=slot, dims=order, values=values[order], current=slots[slot, order], images=images)
         )
     return drawn, traversals
-
-
-def _decode(model: nn.Module, slots: Tensor) -> list[Decomposition]:
-    """(B, S, K, D) slots -> what each of the S look like."""
-    if not slots.shape[1]:
-        return []
-    decode = decoder_of(model)
-    return [decode(part, part.new_ones(part.shape[:2])) for part in slots.unbind(1)]

@@ -10,18 +10,15 @@ from torch import Tensor
 from objectscape.metrics.per_image import PerImageMetric
 from objectscape.scene import Decomposition
 
-KL_FIELDS = ("kl", "kl_latent", "kl_component", "kl_mask")
-"""Fields of a model's output that hold a KL: (B,), or (B, K) with one value per slot."""
-
 
 def bound_values(output: Decomposition, *, per_slot: bool = True) -> dict[str, Tensor]:
     """The parts of the negative evidence lower bound of each image, each (B,) nats.
 
     `nll` summed over pixels and channels; `nll_per_dim` the same divided by their number C H W; every KL of the model
-    by its name, summed over slots; `kl` their sum; `negative_elbo` = `nll` + `kl`. With `per_slot`, `kl_latent_0` and
+    by its name, summed over slots; `kl` their sum; `negative_elbo` = `nll` + `kl`. With `per_slot`, `kl_slots_0` and
     so on for every KL that has a value per slot.
 
-    Of MONet and GENESIS-V2, `kl_mask` is the KL between two sets of masks, which their released code adds to the bound.
+    Of MONet and GENESIS-V2, `kl_masks` is the KL between two sets of masks, which their code adds to the bound.
     GENESIS-V2 computes it only where it trains it.
 
     Args:
@@ -29,13 +26,14 @@ def bound_values(output: Decomposition, *, per_slot: bool = True) -> dict[str, T
         per_slot: whether to list slots.
 
     Returns:
-        {} if the output has no `nll`: the model has no bound.
+        {} if the model has no bound.
     """
-    nll: Tensor | None = getattr(output, "nll", None)
-    if nll is None:
+    bound = output.bound
+    if not bound:
         return {}
+    nll = bound["nll"]
     values = {"nll": nll, "nll_per_dim": nll / output.recon[0].numel()}
-    parts = {name: value for name in KL_FIELDS if (value := getattr(output, name, None)) is not None}
+    parts = {name: value for name, value in bound.items() if name != "nll"}
     sums = {name: value.flatten(1).sum(1) if value.ndim > 1 else value for name, value in parts.items()}
     kl = sum(sums.values(), start=nll.new_zeros(len(nll)))
     values |= {**sums, "kl": kl, "negative_elbo": nll + kl}

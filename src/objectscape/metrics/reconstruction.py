@@ -1,6 +1,6 @@
 """How well an image is redrawn: mean squared error and peak signal-to-noise ratio, per image and over a data set.
 
-Images are (B, [T,] C, H, W) in [0, 1], or uint8, which is divided by 255. Nothing is clipped or quantised: a decoder
+Images are (B, [T,] C, H, W) in [0, 1], or uint8, which is divided by 255. Nothing is clipped or quantized: a decoder
 that leaves [0, 1] pays for it. Every pixel counts, the background included.
 """
 

@@ -12,35 +12,33 @@ from objectscape.scene import Decomposition
 
 
 def refinement_values(image: Tensor, output: Decomposition, segments: Tensor | None = None) -> dict[str, Tensor]:
-    """Scores of single images at each of the S times that a model drew the scene.
+    """Scores of single images at each of the stages that a model decodes.
 
-    `ari_fg_step_0` (with `segments`), `mse_step_0`, `nll_step_0` and so on up to step S - 1; step 0 is the drawing
-    before any refinement. `ari_fg_gain`, `mse_gain` and `nll_gain` say how much better the last one is than the first:
-    positive is better, whether the score is to be high or low.
+    `ari_fg_step_0` (with `segments`), `mse_step_0`, `nll_step_0` and so on; step 0 is the image before any refinement.
+    `ari_fg_gain`, `mse_gain` and `nll_gain` say how much better the last one is than the first: positive is better,
+    whether the score is to be high or low.
 
     Args:
         image: (B, 3, H, W) the images in [0, 1].
-        output: what a model's `forward` returned; read are its `step_masks` (B, S, K, 1, H, W), `step_recon`
-            (B, S, 3, H, W) and, if it is there, `step_nll` (B, S).
+        output: what a model's `forward` returned; read are those of its `stages` that are decoded.
         segments: (B, H, W) integer ground truth; see `objectscape.metrics.segmentation`.
 
     Returns:
-        {name: (B,)}, NaN where an image has no score; {} if the output has no steps, or only one.
+        {name: (B,)}, NaN where an image has no score; {} if fewer than two stages are decoded.
     """
-    recon: Tensor | None = getattr(output, "step_recon", None)
-    if recon is None or recon.shape[1] < 2:
+    stages = [stage for stage in output.stages if stage.drawn is not None]
+    drawn = [stage.drawn for stage in stages if stage.drawn is not None]
+    if len(drawn) < 2:
         return {}
-    steps = recon.shape[1]
     scores = {}
     if segments is not None:
-        masks: Tensor = output.step_masks  # type: ignore[attr-defined]
-        table = contingency(segments.repeat_interleave(steps, 0), masks.flatten(0, 1))  # (B*S, N+1, K+1)
-        scores["ari_fg"] = adjusted_rand_index(table).view(-1, steps)  # (B, S)
-    scores["mse"] = mse(image.repeat_interleave(steps, 0), recon.flatten(0, 1)).view(-1, steps)
-    nll: Tensor | None = getattr(output, "step_nll", None)
-    if nll is not None:
-        scores["nll"] = nll
-    values = {f"{name}_step_{s}": column for name, score in scores.items() for s, column in enumerate(score.unbind(1))}
+        tables = [contingency(segments, stage.masks) for stage in drawn]  # (B, N+1, K+1)
+        scores["ari_fg"] = torch.stack([adjusted_rand_index(table) for table in tables], 1)  # (B, I)
+    scores["mse"] = torch.stack([mse(image, stage.recon) for stage in drawn], 1)
+    nll = [stage.nll for stage in stages if stage.nll is not None]
+    if len(nll) == len(drawn):
+        scores["nll"] = torch.stack(nll, 1)
+    values = {f"{name}_step_{i}": column for name, score in scores.items() for i, column in enumerate(score.unbind(1))}
     for name, score in scores.items():
         gain = score[:, -1] - score[:, 0]
         values[f"{name}_gain"] = gain if name == "ari_fg" else -gain

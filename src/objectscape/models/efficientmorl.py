@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
@@ -38,40 +37,40 @@ from objectscape.nn.likelihoods import gaussian_log_likelihood, mixture_log_like
 from objectscape.nn.slot_decoders import make_slot_decoder
 from objectscape.nn.slot_encoder import SlotEncoder
 from objectscape.nn.validation import check_at_least, check_choice, check_images, check_noise, check_positive
-from objectscape.scene import Decomposition, Losses, Scene
+from objectscape.scene import Decomposition, Losses, Scene, Stage, record
 
 HIDDEN_SIZE = 128
 """Hidden width of the prior network and of the refinement's MLP."""
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
-@dataclass(kw_only=True)
+@record
 class EfficientMORLOutput(Decomposition):
     """A Decomposition after the last refinement, and how it came about.
 
-    L is the number of bottom-up layers, S = 1 + I the number of times the scene was drawn: after the bottom-up pass,
+    L is the number of bottom-up layers, I + 1 the number of times the scene is decoded: after the bottom-up pass,
     and after each of the I refinements. `params` of a Gaussian are its mean and its raw scale s, std = sqrt(softplus(s)
     + 1e-5).
     """
 
     nll: Tensor
     """(B,) negative log-likelihood after the last refinement in nats, without log(2 pi) / 2 per value."""
-    kl: Tensor
+    kl_slots: Tensor
     """(B, K) KL of each slot's last posterior in nats."""
     params: Tensor
     """(B, K, 2D) the last posterior: the representation."""
     step_nll: Tensor
-    """(B, S)"""
+    """(B, I + 1)"""
     step_kl: Tensor
-    """(B, S, K) the first: summed over the layers of the hierarchy; the others: against the refinement's prior."""
+    """(B, I + 1, K) the first: summed over the layers of the hierarchy; the others: against the refinement's prior."""
     step_params: Tensor
-    """(B, S, K, 2D)"""
+    """(B, I + 1, K, 2D)"""
     step_recon: Tensor
-    """(B, S, 3, H, W)"""
+    """(B, I + 1, 3, H, W)"""
     step_masks: Tensor
-    """(B, S, K, 1, H, W)"""
+    """(B, I + 1, K, 1, H, W)"""
     step_components: Tensor
-    """(B, S, K, 3, H, W)"""
+    """(B, I + 1, K, 3, H, W)"""
     layer_params: Tensor
     """(B, L, K, 2D) posteriors of the bottom-up pass."""
     layer_slots: Tensor
@@ -91,8 +90,30 @@ class EfficientMORLOutput(Decomposition):
         """The attention of the last layer."""
         return {"attention": self.layer_attention[:, -1, :, None]} if self.layer_attention.shape[1] else {}
 
+    @property
+    def bound(self) -> dict[str, Tensor]:
+        """The likelihood and the KL of the last posterior."""
+        return {"nll": self.nll, "kl_slots": self.kl_slots}
 
-torch.utils._pytree.register_dataclass(EfficientMORLOutput)
+    @property
+    def stages(self) -> list[Stage]:
+        """Every layer of the bottom-up pass, and every refinement; the last layer is decoded as step 0."""
+        below = self.layer_slots.shape[1]
+        found = [
+            Stage(name=f"layer {i}", slots=slots, attention=attention)
+            for i, (slots, attention) in enumerate(
+                zip(self.layer_slots.unbind(1), self.layer_attention.unbind(1), strict=True), 1
+            )
+        ][: below - 1]
+        parts = (self.step_recon, self.step_masks, self.step_components, self.step_params, self.step_nll)
+        for i, (recon, masks, components, params, nll) in enumerate(zip(*(p.unbind(1) for p in parts), strict=True)):
+            slots = params.chunk(2, -1)[0]  # posterior means
+            drawn = Decomposition(recon=recon, masks=masks, components=components, slots=slots)
+            found.append(Stage(name=f"step {i}", slots=slots, drawn=drawn, nll=nll))
+        if below:
+            first = found[below - 1]
+            first.name, first.attention = f"layer {below}\n= step 0", self.layer_attention[:, -1]
+        return found
 
 
 def gaussian_parameters(params: Tensor) -> tuple[Tensor, Tensor]:
@@ -203,7 +224,7 @@ class _Picture(NamedTuple):
     """(B, K, 1, H, W)"""
 
 
-class EfficientMORL(Model):
+class EfficientMORL(Model[Scene, EfficientMORLOutput]):
     """EfficientMORL. The defaults are the paper's for CLEVR6 at 96 x 96, with three refinements throughout.
 
     Args:
@@ -403,7 +424,7 @@ class EfficientMORL(Model):
             components=components[:, -1],
             slots=slots,
             nll=nll,
-            kl=kl,
+            kl_slots=kl,
             params=params,
             step_nll=torch.stack(step_nll, 1),
             step_kl=torch.stack(step_kl, 1),
@@ -420,7 +441,7 @@ class EfficientMORL(Model):
         )
         return output if recording else output.detach()
 
-    def loss(self, scene: Scene, output: Decomposition, step: int) -> Losses:
+    def loss(self, scene: Scene, output: EfficientMORLOutput, step: int) -> Losses:
         """Sum over the S = 1 + I drawings of (I + 3 - i) / (I + 1) times the negative ELBO, in nats.
 
         Args:
@@ -428,7 +449,6 @@ class EfficientMORL(Model):
             output: what `forward` returned.
             step: unused; see `set_step`.
         """
-        assert isinstance(output, EfficientMORLOutput)
         last = output.step_nll.shape[1] - 1  # I
         total = output.nll.new_zeros(())
         for i in range(last + 1):
@@ -436,7 +456,7 @@ class EfficientMORL(Model):
         moved = (output.step_params[:, 1:] - output.step_params[:, :-1]).norm(dim=-1)  # (B, I, K)
         terms = {
             "nll": output.nll.mean(),
-            "kl": output.kl.sum(1).mean(),  # over slots, then the batch
+            "kl": output.kl_slots.sum(1).mean(),  # over slots, then the batch
             "nll_bottom_up": output.step_nll[:, 0].mean(),
             "kl_bottom_up": output.step_kl[:, 0].sum(1).mean(),
             "mse": (output.recon - scene.pixels).square().mean(),

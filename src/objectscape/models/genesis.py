@@ -18,7 +18,6 @@ uses (`linear_sampling_mean=True` brings back the released sampler, which forgot
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -34,26 +33,20 @@ from objectscape.nn.latent_masks import LatentMasks
 from objectscape.nn.latent_prior import AutoregressivePrior
 from objectscape.nn.likelihoods import mixture_log_likelihood
 from objectscape.nn.validation import check_at_least, check_choice, check_images, check_noise, check_positive
-from objectscape.scene import Decomposition, Losses, Scene
+from objectscape.scene import Decomposition, Losses, Scene, record
 
 PRIOR_WIDTH = 256
 """Width of the prior LSTM and of the component prior's MLP."""
 
 
-@dataclass(kw_only=True)
-class GenesisScene(Decomposition):
-    """A scene in GENESIS' parts, inferred or imagined. `slots` holds [z^m | z^c]: D = D_m + D_c."""
+@record
+class GenesisOutput(Decomposition):
+    """What GENESIS infers from a scene. `slots` holds [z^m | z^c]: D = D_m + D_c, with D_m = 0 for a single slot."""
 
     log_masks: Tensor
     """(B, K, 1, H, W) log of `masks`."""
     log_scopes: Tensor
     """(B, K, 1, H, W) log of what the slots before k have left over."""
-
-
-@dataclass(kw_only=True)
-class GenesisDecomposition(GenesisScene):
-    """What GENESIS infers from a scene. A model built with one slot has D_m = 0."""
-
     mask_mean: Tensor
     """(B, K, D_m) of q(z^m_k | x, z^m_<k)."""
     mask_std: Tensor
@@ -72,17 +65,22 @@ class GenesisDecomposition(GenesisScene):
     """(B, K, D_c)"""
     nll: Tensor
     """(B,) negative log-likelihood in nats, summed over pixels and channels."""
-    kl_mask: Tensor
+    kl_mask_latents: Tensor
     """(B, K) one-sample estimate of the mask latent's KL in nats; it can be negative."""
-    kl_component: Tensor
+    kl_component_latents: Tensor
     """(B, K) the same for the component latent."""
 
+    @property
+    def bound(self) -> dict[str, Tensor]:
+        """The likelihood and both KLs."""
+        return {
+            "nll": self.nll,
+            "kl_mask_latents": self.kl_mask_latents,
+            "kl_component_latents": self.kl_component_latents,
+        }
 
-torch.utils._pytree.register_dataclass(GenesisScene)
-torch.utils._pytree.register_dataclass(GenesisDecomposition)
 
-
-class Genesis(Model):
+class Genesis(Model[Scene, GenesisOutput]):
     """GENESIS. The defaults are the paper's for Multi-dSprites (64 x 64 images, 5 slots).
 
     Args:
@@ -211,7 +209,7 @@ class Genesis(Model):
             )
         self._slots = slots
 
-    def forward(self, scene: Scene) -> GenesisDecomposition:
+    def forward(self, scene: Scene) -> GenesisOutput:
         """Decompose a batch of images of the constructor's size."""
         image = scene.pixels  # (B, 3, H, W)
         check_images(image, self.image_size)
@@ -232,7 +230,7 @@ class Genesis(Model):
         std = image.new_full((self.slots,), self.pixel_std)
         std[0] = self.first_pixel_std
         masks = log_masks.exp()
-        return GenesisDecomposition(
+        return GenesisOutput(
             recon=(masks * components).sum(1),
             masks=masks,
             components=components,
@@ -248,13 +246,13 @@ class Genesis(Model):
             component_prior_mean=component_prior_mean,
             component_prior_std=component_prior_std,
             nll=-mixture_log_likelihood(image, components, log_masks, std).sum((1, 2, 3)),  # over channels and pixels
-            kl_mask=sampled_kl(mask_z, mask_mean, mask_std, mask_prior_mean, mask_prior_std),
-            kl_component=sampled_kl(
+            kl_mask_latents=sampled_kl(mask_z, mask_mean, mask_std, mask_prior_mean, mask_prior_std),
+            kl_component_latents=sampled_kl(
                 component_z, component_mean, component_std, component_prior_mean, component_prior_std
             ),
         )
 
-    def loss(self, scene: Scene, output: Decomposition, step: int) -> Losses:
+    def loss(self, scene: Scene, output: GenesisOutput, step: int) -> Losses:
         """Negative log-likelihood + beta * (mask KL + component KL), in nats, averaged over the batch.
 
         Args:
@@ -262,22 +260,21 @@ class Genesis(Model):
             output: what `forward` returned.
             step: counts for the warm-up of the constant weight.
         """
-        assert isinstance(output, GenesisDecomposition)
         beta = self.beta * min(1.0, step / self.beta_warmup) if self.beta_warmup else self.beta
         nll = output.nll.mean()
-        kl_mask = output.kl_mask.sum(1).mean()  # sum over slots, mean over the batch
-        kl_component = output.kl_component.sum(1).mean()
+        kl_mask = output.kl_mask_latents.sum(1).mean()  # sum over slots, mean over the batch
+        kl_component = output.kl_component_latents.sum(1).mean()
         kl = kl_mask + kl_component
         terms = {
             "nll": nll,
             "kl": kl,
-            "kl_mask": kl_mask,
-            "kl_component": kl_component,
+            "kl_mask_latents": kl_mask,
+            "kl_component_latents": kl_component,
             "negative_elbo": nll + kl,
         }
         return Losses(total=nll + beta * kl, terms={name: value.detach() for name, value in terms.items()})
 
-    def sample(self, n: int, *, noise: Tensor | None = None) -> GenesisScene:
+    def sample(self, n: int, *, noise: Tensor | None = None) -> Decomposition:
         """Imagine `n` scenes with `slots` slots each. Call `eval()` before: batch norms must use what they learned.
 
         Args:
@@ -295,20 +292,13 @@ class Genesis(Model):
             mask_z = self.mask_prior.sample(n, self.slots, noise=noise_m, tanh_mean=not self.linear_sampling_mean)
         return self.decode(torch.cat([mask_z, sample_gaussian(*self._component_prior(mask_z), noise_c)], -1))
 
-    def decode(self, slots: Tensor) -> GenesisScene:
+    def decode(self, slots: Tensor) -> Decomposition:
         """Draw latents (B, K, D_m + D_c): those of a scene, of several mixed, or of points in between."""
         mask_z, component_z = slots.split([self.mask_latent_dim, self.component_latent_dim], dim=-1)
-        log_masks, log_scopes = self._decode_masks(mask_z)
+        log_masks, _ = self._decode_masks(mask_z)
         components = self._decode_components(component_z)
         masks = log_masks.exp()
-        return GenesisScene(
-            recon=(masks * components).sum(1),
-            masks=masks,
-            components=components,
-            slots=slots,
-            log_masks=log_masks,
-            log_scopes=log_scopes,
-        )
+        return Decomposition(recon=(masks * components).sum(1), masks=masks, components=components, slots=slots)
 
     def _decode_masks(self, mask_z: Tensor) -> tuple[Tensor, Tensor]:
         """(B, K, D_m) -> log masks and log scopes (B, K, 1, H, W)."""

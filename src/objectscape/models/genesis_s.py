@@ -12,7 +12,6 @@ Deviations from the released code: those of `genesis.py` (log-sum-exp, the tanh 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -27,23 +26,17 @@ from objectscape.nn.latent_masks import LatentMasks
 from objectscape.nn.latent_prior import AutoregressivePrior
 from objectscape.nn.likelihoods import mixture_log_likelihood
 from objectscape.nn.validation import check_at_least, check_choice, check_images, check_noise, check_positive
-from objectscape.scene import Decomposition, Losses, Scene
+from objectscape.scene import Decomposition, Losses, Scene, record
 
 
-@dataclass(kw_only=True)
-class GenesisSScene(Decomposition):
-    """A scene in GENESIS-S' parts, inferred or imagined. `slots` holds z."""
+@record
+class GenesisSOutput(Decomposition):
+    """What GENESIS-S infers from a scene. `slots` holds z."""
 
     log_masks: Tensor
     """(B, K, 1, H, W) log of `masks`."""
     log_scopes: Tensor
     """(B, K, 1, H, W) log of what the slots before k have left over."""
-
-
-@dataclass(kw_only=True)
-class GenesisSDecomposition(GenesisSScene):
-    """What GENESIS-S infers from a scene."""
-
     mean: Tensor
     """(B, K, D) of q(z_k | x, z_<k)."""
     std: Tensor
@@ -54,15 +47,16 @@ class GenesisSDecomposition(GenesisSScene):
     """(B, K, D)"""
     nll: Tensor
     """(B,) negative log-likelihood in nats, summed over pixels and channels."""
-    kl_mask: Tensor
+    kl_slots: Tensor
     """(B, K) one-sample estimate of the KL of z_k in nats; it can be negative."""
 
+    @property
+    def bound(self) -> dict[str, Tensor]:
+        """The likelihood and the KL of the latents."""
+        return {"nll": self.nll, "kl_slots": self.kl_slots}
 
-torch.utils._pytree.register_dataclass(GenesisSScene)
-torch.utils._pytree.register_dataclass(GenesisSDecomposition)
 
-
-class GenesisS(Model):
+class GenesisS(Model[Scene, GenesisSOutput]):
     """GENESIS-S. The defaults are the paper's for Multi-dSprites (64 x 64 images, 5 slots).
 
     Args:
@@ -147,32 +141,33 @@ class GenesisS(Model):
         check_at_least(2, slots=slots)
         self._slots = slots
 
-    def forward(self, scene: Scene) -> GenesisSDecomposition:
+    def forward(self, scene: Scene) -> GenesisSOutput:
         """Decompose a batch of images of the constructor's size."""
         image = scene.pixels  # (B, 3, H, W)
         check_images(image, self.image_size)
         z, mean, std = self.masks.infer(image, self.slots)  # (B, K, D)
         prior_mean, prior_std = self._prior(z)
-        drawn = self.decode(z)
+        log_masks, log_scopes = self.masks.decode(z)  # (B, K, 1, H, W)
+        components, masks = self._decode_components(z), log_masks.exp()
         pixel_std = image.new_full((self.slots,), self.pixel_std)
         pixel_std[0] = self.first_pixel_std
-        log_likelihood = mixture_log_likelihood(image, drawn.components, drawn.log_masks, pixel_std)  # (B, 3, H, W)
-        return GenesisSDecomposition(
-            recon=drawn.recon,
-            masks=drawn.masks,
-            components=drawn.components,
+        log_likelihood = mixture_log_likelihood(image, components, log_masks, pixel_std)  # (B, 3, H, W)
+        return GenesisSOutput(
+            recon=(masks * components).sum(1),
+            masks=masks,
+            components=components,
             slots=z,
-            log_masks=drawn.log_masks,
-            log_scopes=drawn.log_scopes,
+            log_masks=log_masks,
+            log_scopes=log_scopes,
             mean=mean,
             std=std,
             prior_mean=prior_mean,
             prior_std=prior_std,
             nll=-log_likelihood.sum((1, 2, 3)),  # over channels and pixels
-            kl_mask=sampled_kl(z, mean, std, prior_mean, prior_std),
+            kl_slots=sampled_kl(z, mean, std, prior_mean, prior_std),
         )
 
-    def loss(self, scene: Scene, output: Decomposition, step: int) -> Losses:
+    def loss(self, scene: Scene, output: GenesisSOutput, step: int) -> Losses:
         """Negative log-likelihood + beta * KL, in nats, averaged over the batch.
 
         Args:
@@ -180,14 +175,13 @@ class GenesisS(Model):
             output: what `forward` returned.
             step: counts for the warm-up of the constant weight.
         """
-        assert isinstance(output, GenesisSDecomposition)
         beta = self.beta * min(1.0, step / self.beta_warmup) if self.beta_warmup else self.beta
         nll = output.nll.mean()
-        kl = output.kl_mask.sum(1).mean()  # sum over slots, mean over the batch
+        kl = output.kl_slots.sum(1).mean()  # sum over slots, mean over the batch
         terms = {"nll": nll, "kl": kl, "negative_elbo": nll + kl}
         return Losses(total=nll + beta * kl, terms={name: value.detach() for name, value in terms.items()})
 
-    def sample(self, n: int, *, noise: Tensor | None = None) -> GenesisSScene:
+    def sample(self, n: int, *, noise: Tensor | None = None) -> Decomposition:
         """Imagine `n` scenes with `slots` slots each; `noise` (n, K, D) standard normal replaces the draw.
 
         Call `eval()` before: batch norms must use what they learned.
@@ -198,20 +192,15 @@ class GenesisS(Model):
             return self.decode(sample_gaussian(zeros, torch.ones_like(zeros), noise))
         return self.decode(self.prior.sample(n, self.slots, noise=noise, tanh_mean=not self.linear_sampling_mean))
 
-    def decode(self, slots: Tensor) -> GenesisSScene:
+    def decode(self, slots: Tensor) -> Decomposition:
         """Draw latents (B, K, D): those of a scene, of several mixed, or of points in between."""
-        log_masks, log_scopes = self.masks.decode(slots)  # (B, K, 1, H, W)
-        drawn = full_precision(self.decoder(slots.flatten(0, 1))).unflatten(0, slots.shape[:2])  # (B, K, 3, H, W)
-        components = drawn.sigmoid() if self.pixel_bound else drawn
-        masks = log_masks.exp()
-        return GenesisSScene(
-            recon=(masks * components).sum(1),
-            masks=masks,
-            components=components,
-            slots=slots,
-            log_masks=log_masks,
-            log_scopes=log_scopes,
-        )
+        components, masks = self._decode_components(slots), self.masks.decode(slots)[0].exp()
+        return Decomposition(recon=(masks * components).sum(1), masks=masks, components=components, slots=slots)
+
+    def _decode_components(self, z: Tensor) -> Tensor:
+        """(B, K, D) -> (B, K, 3, H, W)."""
+        drawn = full_precision(self.decoder(z.flatten(0, 1))).unflatten(0, z.shape[:2])
+        return drawn.sigmoid() if self.pixel_bound else drawn
 
     def _prior(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and std (B, K, D) of p(z_k | z_<k)."""

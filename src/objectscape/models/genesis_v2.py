@@ -20,7 +20,6 @@ batch, and a single remaining slot is no error. `padded_slots_compete=True` brin
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -36,7 +35,7 @@ from objectscape.nn.likelihoods import mixture_log_likelihood
 from objectscape.nn.mask_kl import mask_kl
 from objectscape.nn.unet import GROUPS, UNet
 from objectscape.nn.validation import check_at_least, check_images, check_noise, check_positive
-from objectscape.scene import Decomposition, Losses, Scene
+from objectscape.scene import Decomposition, Losses, Scene, record
 
 EMBEDDING = 8
 """Channels of the pixel embedding."""
@@ -44,8 +43,8 @@ FEATURE_SHARE = 1 / 400
 """Weight of the features beside place and color, with `pool_input`, when training starts."""
 
 
-@dataclass(kw_only=True)
-class GenesisV2Decomposition(Decomposition):
+@record
+class GenesisV2Output(Decomposition):
     """What GENESIS-V2 makes of a scene. `masks` are the decoder's; `present` is 1 where an image uses a slot."""
 
     attention_masks: Tensor
@@ -68,10 +67,15 @@ class GenesisV2Decomposition(Decomposition):
     """(B, K, D)"""
     nll: Tensor
     """(B,) negative log-likelihood in nats, summed over pixels and channels."""
-    kl_latent: Tensor
+    kl_slots: Tensor
     """(B, K) one-sample estimate of each slot's KL in nats; it can be negative."""
-    kl_mask: Tensor
+    kl_masks: Tensor
     """(B,) KL(attention masks || masks) in nats, summed over pixels; 0 without `mask_kl`."""
+
+    @property
+    def bound(self) -> dict[str, Tensor]:
+        """The likelihood, the KL of the latents, and the KL between both kinds of masks (part of the released code)."""
+        return {"nll": self.nll, "kl_slots": self.kl_slots, "kl_masks": self.kl_masks}
 
     @property
     def other_masks(self) -> dict[str, Tensor]:
@@ -79,10 +83,7 @@ class GenesisV2Decomposition(Decomposition):
         return {"attention": self.attention_masks}
 
 
-torch.utils._pytree.register_dataclass(GenesisV2Decomposition)
-
-
-class GenesisV2(Model):
+class GenesisV2(Model[Scene, GenesisV2Output]):
     """GENESIS-V2. The defaults are the paper's, for 64 x 64 images with up to six objects.
 
     Args:
@@ -169,7 +170,7 @@ class GenesisV2(Model):
         check_at_least(1, slots=slots)
         self._slots = slots
 
-    def forward(self, scene: Scene, *, seed_noise: Tensor | None = None) -> GenesisV2Decomposition:
+    def forward(self, scene: Scene, *, seed_noise: Tensor | None = None) -> GenesisV2Output:
         """Decompose a batch.
 
         Args:
@@ -208,12 +209,12 @@ class GenesisV2(Model):
         components, log_masks = self._decode(z, counted)
         masks = log_masks.exp()
         prior_mean, prior_std = self._prior(z)
-        kl_latent = sampled_kl(z, mean, std, prior_mean, prior_std)  # (B, K)
+        kl_slots = sampled_kl(z, mean, std, prior_mean, prior_std)  # (B, K)
         log_attention = coloring.log_masks.unsqueeze(2)  # (B, K, 1, H, W)
-        kl_mask = image.new_zeros(len(image))
+        kl_masks = image.new_zeros(len(image))
         if self.mask_kl:
-            kl_mask = mask_kl(log_attention, log_masks.detach() if self.detach_masks else log_masks, present=counted)
-        return GenesisV2Decomposition(
+            kl_masks = mask_kl(log_attention, log_masks.detach() if self.detach_masks else log_masks, present=counted)
+        return GenesisV2Output(
             recon=(masks * components).sum(1),
             masks=masks,
             components=components,
@@ -229,11 +230,11 @@ class GenesisV2(Model):
             prior_mean=prior_mean,
             prior_std=prior_std,
             nll=-mixture_log_likelihood(image, components, log_masks, self.pixel_std).sum((1, 2, 3)),
-            kl_latent=kl_latent * counted,
-            kl_mask=kl_mask,
+            kl_slots=kl_slots * counted,
+            kl_masks=kl_masks,
         )
 
-    def loss(self, scene: Scene, output: Decomposition, step: int) -> Losses:
+    def loss(self, scene: Scene, output: GenesisV2Output, step: int) -> Losses:
         """Negative log-likelihood + beta * (slot KL + mask KL), in nats, averaged over the batch.
 
         Args:
@@ -241,15 +242,12 @@ class GenesisV2(Model):
             output: what `forward` returned.
             step: unused; the objective does not change.
         """
-        if not isinstance(output, GenesisV2Decomposition):
-            raise TypeError(
-                f"output is a {type(output).__name__}; give the GenesisV2Decomposition that forward returned"
-            )
         nll = output.nll.mean()
-        kl_latent = output.kl_latent.sum(1).mean()  # sum over slots, mean over the batch
-        kl_mask = output.kl_mask.mean()
-        total = nll + self.beta * (kl_latent + kl_mask)
-        terms = {"nll": nll, "kl": kl_latent, "kl_mask": kl_mask, "negative_elbo": nll + kl_latent + kl_mask}
+        kl_slots = output.kl_slots.sum(1).mean()  # sum over slots, mean over the batch
+        kl_masks = output.kl_masks.mean()
+        total = nll + self.beta * (kl_slots + kl_masks)
+        kl = kl_slots + kl_masks
+        terms = {"nll": nll, "kl": kl, "kl_slots": kl_slots, "kl_masks": kl_masks, "negative_elbo": nll + kl}
         return Losses(total=total, terms={name: value.detach() for name, value in terms.items()})
 
     def sample(self, n: int, *, noise: Tensor | None = None) -> Decomposition:

@@ -18,7 +18,6 @@ they are the densest tokens, so that the same image always gives the same answer
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -26,10 +25,10 @@ from torch import Tensor, nn
 from objectscape.contract import Model
 from objectscape.nn.distributions import sample_gaussian
 from objectscape.nn.instance_coloring import InstanceColoring, SemiConvolution, coordinates
-from objectscape.scene import Decomposition, Losses, Scene
+from objectscape.scene import Decomposition, Losses, Scene, record
 
 
-@dataclass(kw_only=True)
+@record
 class ColoringOutput(Decomposition):
     """A Decomposition (its masks are the decoder's) plus the coloring that the slots were pooled with."""
 
@@ -42,9 +41,6 @@ class ColoringOutput(Decomposition):
     def other_masks(self) -> dict[str, Tensor]:
         """Those of the coloring, on the token grid."""
         return {"attention": self.attention.unsqueeze(2)}
-
-
-torch.utils._pytree.register_dataclass(ColoringOutput)
 
 
 class FourierCode(nn.Module):
@@ -74,7 +70,7 @@ class FourierCode(nn.Module):
         return torch.cat([angles.sin(), angles.cos(), x[..., None]], dim=-1)
 
 
-class ColoringAutoencoder(Model):
+class ColoringAutoencoder(Model[Scene, ColoringOutput]):
     """Instance coloring on coarse tokens, slots in their own frame, patch decoder.
 
     Args:
@@ -179,7 +175,7 @@ class ColoringAutoencoder(Model):
         logits = torch.cat([drawn[:, :-1, 3:], drawn[:, -1:, 3:] + self.rest_bias], dim=1)  # (B, K, 1, H, W)
         return drawn[:, :, :3], logits.softmax(1)
 
-    def loss(self, scene: Scene, output: Decomposition, step: int) -> Losses:
+    def loss(self, scene: Scene, output: ColoringOutput, step: int) -> Losses:
         """Negative log-likelihood of the image under a Gaussian of unit variance, without its constant."""
         square = (scene.pixels - output.recon).square()  # (B, 3, H, W)
         total = 0.5 * square.sum((1, 2, 3)).mean()  # nats: sum over channels and pixels, mean over the batch

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
@@ -34,7 +33,7 @@ from objectscape.contract import Model
 from objectscape.nn.distributions import drawing_means, fixed_noise, gaussian_kl, sample_gaussian
 from objectscape.nn.likelihoods import gaussian_log_likelihood
 from objectscape.nn.validation import check_at_least, check_choice, check_images, check_noise, check_positive
-from objectscape.scene import Decomposition, Losses, Scene
+from objectscape.scene import Decomposition, Losses, Scene, Stage, record
 
 COORDINATES = {"linear": 2, "cosine": 8}
 """Kinds of coordinate channels, and how many there are."""
@@ -45,37 +44,55 @@ State = list[tuple[Tensor, Tensor]]
 """Hidden and cell state (B*K, H) of every LSTM layer."""
 
 
-@dataclass(kw_only=True)
+@record
 class IODINEOutput(Decomposition):
     """A Decomposition after the last iteration, and how it came about.
 
-    S = 1 + T is the number of times the scene was drawn: at the start, and after each of the T iterations. `params` of
-    a Gaussian are its mean and raw scale s, std = sqrt(softplus(s)).
+    The scene is decoded I + 1 times: at the start, and after each of the I iterations. `params` of a Gaussian are
+    its mean and raw scale s, std = sqrt(softplus(s)).
     """
 
     nll: Tensor
     """(B,) negative log-likelihood after the last iteration in nats."""
-    kl: Tensor
+    kl_slots: Tensor
     """(B, K) KL of each slot's last posterior in nats."""
     params: Tensor
     """(B, K, 2D) the last posterior."""
     step_nll: Tensor
-    """(B, S)"""
+    """(B, I + 1)"""
     step_kl: Tensor
-    """(B, S, K)"""
+    """(B, I + 1, K)"""
     step_params: Tensor
-    """(B, S, K, 2D)"""
+    """(B, I + 1, K, 2D)"""
     step_slots: Tensor
-    """(B, S, K, D) draws from them."""
+    """(B, I + 1, K, D) draws from them."""
     step_recon: Tensor
-    """(B, S, 3, H, W)"""
+    """(B, I + 1, 3, H, W)"""
     step_masks: Tensor
-    """(B, S, K, 1, H, W)"""
+    """(B, I + 1, K, 1, H, W)"""
     step_components: Tensor
-    """(B, S, K, 3, H, W)"""
+    """(B, I + 1, K, 3, H, W)"""
 
+    @property
+    def bound(self) -> dict[str, Tensor]:
+        """The likelihood and the KL of the last posterior."""
+        return {"nll": self.nll, "kl_slots": self.kl_slots}
 
-torch.utils._pytree.register_dataclass(IODINEOutput)
+    @property
+    def stages(self) -> list[Stage]:
+        """The scene as decoded at the start and after every iteration."""
+        parts = (self.step_slots, self.step_recon, self.step_masks, self.step_components, self.step_nll)
+        return [
+            Stage(
+                name=f"step {i}",
+                slots=slots,
+                drawn=Decomposition(recon=recon, masks=masks, components=components, slots=slots),
+                nll=nll,
+            )
+            for i, (slots, recon, masks, components, nll) in enumerate(
+                zip(*(part.unbind(1) for part in parts), strict=True)
+            )
+        ]
 
 
 def gaussian_parameters(params: Tensor) -> tuple[Tensor, Tensor]:
@@ -305,7 +322,7 @@ class RefinementNetwork(nn.Module):
             return self.head(hidden).unflatten(0, slots), after
 
 
-class IODINE(Model):
+class IODINE(Model[Scene, IODINEOutput]):
     """IODINE. The defaults are DeepMind's released settings for CLEVR6 at 128 x 128.
 
     Args:
@@ -488,7 +505,7 @@ class IODINE(Model):
             delta, state = self.refiner(spatial, flat, state)
             params, noise = params + delta, None
         components = torch.stack([drawing.components for drawing in drawings], 1)  # (B, S, K, 3, H, W)
-        masks = torch.stack([drawing.log_masks for drawing in drawings], 1).exp()  # (B, S, K, 1, H, W)
+        masks = torch.stack([drawing.log_masks for drawing in drawings], 1).exp()  # (B, I + 1, K, 1, H, W)
         recon = (masks * components).sum(2)
         output = IODINEOutput(
             recon=recon[:, -1],
@@ -496,7 +513,7 @@ class IODINE(Model):
             components=components[:, -1],
             slots=slots,
             nll=nll,
-            kl=kl,
+            kl_slots=kl,
             params=params,
             step_nll=torch.stack(step_nll, 1),
             step_kl=torch.stack(step_kl, 1),
@@ -508,14 +525,13 @@ class IODINE(Model):
         )
         return output if recording else output.detach()
 
-    def loss(self, scene: Scene, output: Decomposition, step: int) -> Losses:
+    def loss(self, scene: Scene, output: IODINEOutput, step: int) -> Losses:
         """Sum over the S = 1 + T drawings of t / T times the negative ELBO, in nats; `step` is unused."""
-        assert isinstance(output, IODINEOutput)
         cost = output.step_nll.mean(0) + output.step_kl.sum(2).mean(0)  # (S,): over slots, then the batch
         weights = torch.linspace(0, 1, len(cost), dtype=cost.dtype, device=cost.device)
         terms = {
             "nll": output.nll.mean(),
-            "kl": output.kl.sum(1).mean(),
+            "kl": output.kl_slots.sum(1).mean(),
             "mse": (output.recon - scene.pixels).square().mean(),
         }
         return Losses(total=(weights * cost).sum(), terms={name: value.detach() for name, value in terms.items()})

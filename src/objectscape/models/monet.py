@@ -19,7 +19,6 @@ paper's closed form; gamma is separate as in the paper (that code has one weight
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -37,11 +36,11 @@ from objectscape.nn.mask_kl import mask_kl
 from objectscape.nn.stick_breaking import stick_breaking_from_logits
 from objectscape.nn.unet import UNet
 from objectscape.nn.validation import check_at_least, check_choice, check_images, check_noise, check_positive
-from objectscape.scene import Decomposition, Losses, Scene
+from objectscape.scene import Decomposition, Losses, Scene, record
 
 
-@dataclass(kw_only=True)
-class MONetDecomposition(Decomposition):
+@record
+class MONetOutput(Decomposition):
     """What MONet makes of a scene. `masks` are those of the attention."""
 
     log_masks: Tensor
@@ -56,10 +55,15 @@ class MONetDecomposition(Decomposition):
     """(B, K, D)"""
     nll: Tensor
     """(B,) negative log-likelihood in nats, summed over pixels and channels."""
-    kl_latent: Tensor
+    kl_slots: Tensor
     """(B, K) KL of each slot's latent to N(0, 1) in nats; a one-sample estimate can be negative."""
-    kl_mask: Tensor
+    kl_masks: Tensor
     """(B,) KL(masks || decoded masks) in nats, summed over pixels."""
+
+    @property
+    def bound(self) -> dict[str, Tensor]:
+        """The likelihood, the KL of the latents, and the KL between both kinds of masks (part of the released code)."""
+        return {"nll": self.nll, "kl_slots": self.kl_slots, "kl_masks": self.kl_masks}
 
     @property
     def other_masks(self) -> dict[str, Tensor]:
@@ -67,10 +71,7 @@ class MONetDecomposition(Decomposition):
         return {"decoded": self.log_decoded_masks.exp()}
 
 
-torch.utils._pytree.register_dataclass(MONetDecomposition)
-
-
-class MONet(Model):
+class MONet(Model[Scene, MONetOutput]):
     """MONet. The defaults are those of MONet-G for 64 x 64 images with up to four objects.
 
     Args:
@@ -157,7 +158,7 @@ class MONet(Model):
         check_at_least(1, slots=slots)
         self._slots = slots
 
-    def forward(self, scene: Scene) -> MONetDecomposition:
+    def forward(self, scene: Scene) -> MONetOutput:
         """Decompose a batch of images (B, 3, S, S)."""
         image = scene.pixels
         check_images(image, self.image_size)
@@ -169,13 +170,13 @@ class MONet(Model):
         components, log_decoded_masks = self._decode(z)
 
         if self.analytic_kl:
-            kl_latent = gaussian_kl(mean, std).sum(-1)  # (B, K)
+            kl_slots = gaussian_kl(mean, std).sum(-1)  # (B, K)
         else:
-            kl_latent = sampled_kl(z, mean, std, torch.zeros_like(z), torch.ones_like(z))
+            kl_slots = sampled_kl(z, mean, std, torch.zeros_like(z), torch.ones_like(z))
         pixel_stds = torch.full((self.slots,), self.pixel_std, device=image.device)
         pixel_stds[0] = self.first_pixel_std
         masks = log_masks.exp()
-        return MONetDecomposition(
+        return MONetOutput(
             recon=(masks * components).sum(1),
             masks=masks,
             components=components,
@@ -186,11 +187,11 @@ class MONet(Model):
             posterior_mean=mean,
             posterior_std=std,
             nll=-mixture_log_likelihood(image, components, log_masks, pixel_stds).sum((1, 2, 3)),
-            kl_latent=kl_latent,
-            kl_mask=mask_kl(log_masks, log_decoded_masks),
+            kl_slots=kl_slots,
+            kl_masks=mask_kl(log_masks, log_decoded_masks),
         )
 
-    def loss(self, scene: Scene, output: Decomposition, step: int) -> Losses:
+    def loss(self, scene: Scene, output: MONetOutput, step: int) -> Losses:
         """Negative log-likelihood + beta * latent KL + gamma * mask KL, in nats, averaged over the batch.
 
         Args:
@@ -198,14 +199,13 @@ class MONet(Model):
             output: what `forward` returned.
             step: unused; the objective does not change.
         """
-        if not isinstance(output, MONetDecomposition):
-            raise TypeError(f"output is a {type(output).__name__}; give the MONetDecomposition that forward returned")
         nll = output.nll.mean()
-        kl_latent = output.kl_latent.sum(1).mean()  # sum over slots, mean over the batch
-        kl_mask = output.kl_mask.mean()
+        kl_slots = output.kl_slots.sum(1).mean()  # sum over slots, mean over the batch
+        kl_masks = output.kl_masks.mean()
         gamma = self.beta if self.gamma is None else self.gamma
-        total = nll + self.beta * kl_latent + gamma * kl_mask
-        terms = {"nll": nll, "kl": kl_latent, "kl_mask": kl_mask, "negative_elbo": nll + kl_latent + kl_mask}
+        total = nll + self.beta * kl_slots + gamma * kl_masks
+        kl = kl_slots + kl_masks
+        terms = {"nll": nll, "kl": kl, "kl_slots": kl_slots, "kl_masks": kl_masks, "negative_elbo": nll + kl}
         return Losses(total=total, terms={name: value.detach() for name, value in terms.items()})
 
     def sample(self, n: int, *, noise: Tensor | None = None) -> Decomposition:

@@ -20,7 +20,6 @@ version: a softplus variance); non-square images work.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -32,10 +31,10 @@ from objectscape.nn.slot_attention import SlotAttention
 from objectscape.nn.slot_decoders import make_slot_decoder
 from objectscape.nn.slot_encoder import SlotEncoder
 from objectscape.nn.validation import check_choice, check_images, check_positive
-from objectscape.scene import Decomposition, Losses, Scene
+from objectscape.scene import Decomposition, Losses, Scene, Stage, record
 
 
-@dataclass(kw_only=True)
+@record
 class SlotAttentionOutput(Decomposition):
     """A Decomposition, and where the slots looked."""
 
@@ -43,20 +42,23 @@ class SlotAttentionOutput(Decomposition):
     """(B, K, h, w) attention of the last iteration on the grid of tokens, which is (H, W) if all `encoder_strides` are
     1; sums to 1 over K. Coarser than `masks`, and often less clean."""
     step_slots: Tensor
-    """(B, T, K, D) after every iteration; `SlotAttentionModel.decode` shows what each has found."""
+    """(B, I, K, D) after every iteration; `SlotAttentionModel.decode` shows what each has found."""
     step_attention: Tensor
-    """(B, T, K, h, w) of every iteration."""
+    """(B, I, K, h, w) of every iteration."""
 
     @property
     def other_masks(self) -> dict[str, Tensor]:
         """The attention."""
         return {"attention": self.attention.unsqueeze(2)}
 
+    @property
+    def stages(self) -> list[Stage]:
+        """The slots after every iteration, not decoded."""
+        pairs = zip(self.step_slots.unbind(1), self.step_attention.unbind(1), strict=True)
+        return [Stage(name=f"iteration {i}", slots=s, attention=a) for i, (s, a) in enumerate(pairs, 1)]
 
-torch.utils._pytree.register_dataclass(SlotAttentionOutput)
 
-
-class SlotAttentionModel(Model):
+class SlotAttentionModel(Model[Scene, SlotAttentionOutput]):
     """The Slot Attention autoencoder.
 
     Args:
@@ -193,7 +195,7 @@ class SlotAttentionModel(Model):
         masks = logits.softmax(1)
         return Decomposition(recon=(masks * components).sum(1), masks=masks, components=components, slots=slots)
 
-    def loss(self, scene: Scene, output: Decomposition, step: int) -> Losses:
+    def loss(self, scene: Scene, output: SlotAttentionOutput, step: int) -> Losses:
         """Squared error of the blended picture; see `output` and `reduction` for its scale."""
         error = (output.recon - scene.pixels).square()  # (B, 3, H, W), images in [0, 1]
         mse = error.mean()

@@ -11,7 +11,6 @@ The KL is a one-sample estimate, as in the released code, whose unreachable flow
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -25,14 +24,14 @@ from objectscape.nn.gaussian_heads import full_precision, posterior_parameters, 
 from objectscape.nn.initialization import scale_weights
 from objectscape.nn.likelihoods import gaussian_log_likelihood
 from objectscape.nn.validation import check_at_least, check_choice, check_images, check_noise, check_positive
-from objectscape.scene import Decomposition, Losses, Scene
+from objectscape.scene import Decomposition, Losses, Scene, record
 
 FEATURES = 256
 """Length of the encoder's result."""
 
 
-@dataclass(kw_only=True)
-class VAEDecomposition(Decomposition):
+@record
+class VAEOutput(Decomposition):
     """What the VAE makes of a scene; K = 1."""
 
     mean: Tensor
@@ -44,11 +43,13 @@ class VAEDecomposition(Decomposition):
     kl: Tensor
     """(B,) one-sample estimate of the KL in nats; it can be negative."""
 
+    @property
+    def bound(self) -> dict[str, Tensor]:
+        """The likelihood and the KL."""
+        return {"nll": self.nll, "kl": self.kl}
 
-torch.utils._pytree.register_dataclass(VAEDecomposition)
 
-
-class VAE(Model):
+class VAE(Model[Scene, VAEOutput]):
     """DC-VAE and BD-VAE. The defaults are the papers' DC-VAE for 64 x 64 images.
 
     Args:
@@ -109,14 +110,14 @@ class VAE(Model):
             )
         scale_weights(self.encoder, self.decoder, gain=initial_gain)
 
-    def forward(self, scene: Scene) -> VAEDecomposition:
+    def forward(self, scene: Scene) -> VAEOutput:
         """Redraw a batch of images of the constructor's size."""
         image = scene.pixels  # (B, 3, H, W)
         check_images(image, self.image_size)
         mean, std = posterior_parameters(self.posterior(self.encoder(image)))  # (B, D)
         z = sample_gaussian(mean, std)
         drawn = self.decode(z[:, None])
-        return VAEDecomposition(
+        return VAEOutput(
             recon=drawn.recon,
             masks=drawn.masks,
             components=drawn.components,
@@ -127,7 +128,7 @@ class VAE(Model):
             kl=sampled_kl(z, mean, std, torch.zeros_like(z), torch.ones_like(z)),
         )
 
-    def loss(self, scene: Scene, output: Decomposition, step: int) -> Losses:
+    def loss(self, scene: Scene, output: VAEOutput, step: int) -> Losses:
         """Negative log-likelihood + beta * KL, in nats, averaged over the batch.
 
         Args:
@@ -135,7 +136,6 @@ class VAE(Model):
             output: what `forward` returned.
             step: counts for the warm-up of the constant weight.
         """
-        assert isinstance(output, VAEDecomposition)
         beta = self.beta * min(1.0, step / self.beta_warmup) if self.beta_warmup else self.beta
         nll, kl = output.nll.mean(), output.kl.mean()
         terms = {"nll": nll, "kl": kl, "negative_elbo": nll + kl}

@@ -32,7 +32,7 @@ def drawing_means() -> bool:
 
 
 def sample_gaussian(mean: Tensor, std: Tensor, noise: Tensor | None = None) -> Tensor:
-    """A reparameterised draw `mean + std * noise`; `noise` is standard normal unless given (shape of the result)."""
+    """A reparameterized draw `mean + std * noise`; `noise` is standard normal unless given (shape of the result)."""
     if noise is None:
         if drawing_means():
             return mean.expand(torch.broadcast_shapes(mean.shape, std.shape))

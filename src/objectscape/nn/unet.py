@@ -20,7 +20,7 @@ GROUPS = 8
 class UNet(nn.Module):
     """Blocks down to 4 x 4, an MLP on the flattened result, blocks with skip connections back up.
 
-    A block is a 3 x 3 convolution without bias, a normalisation and a ReLU. There are log2(S) - 1 blocks each way for
+    A block is a 3 x 3 convolution without bias, a normalization and a ReLU. There are log2(S) - 1 blocks each way for
     an image of side S; the last three on the way down are twice as wide as the others.
 
     Args:
@@ -85,5 +85,5 @@ class UNet(nn.Module):
 
 
 def _block(before: int, after: int, norm: str) -> nn.Sequential:
-    normalise = nn.InstanceNorm2d(after, affine=True) if norm == "instance" else nn.GroupNorm(GROUPS, after)
-    return nn.Sequential(nn.Conv2d(before, after, 3, padding=1, bias=False), normalise, nn.ReLU())
+    normalize = nn.InstanceNorm2d(after, affine=True) if norm == "instance" else nn.GroupNorm(GROUPS, after)
+    return nn.Sequential(nn.Conv2d(before, after, 3, padding=1, bias=False), normalize, nn.ReLU())

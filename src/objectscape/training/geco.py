@@ -287,7 +287,7 @@ def goal_for_rmse(rmse: float, *, pixel_std: float) -> float:
         pixel_std: standard deviation of the model's pixels.
     """
     if not 0 <= rmse <= 1:
-        raise ValueError(f"rmse={rmse}: pixel values are in [0, 1], so it must be too; divide grey levels by 255.")
+        raise ValueError(f"rmse={rmse}: pixel values are in [0, 1], so it must be too; divide gray levels by 255.")
     return smallest_error(pixel_std=pixel_std) + rmse**2 / (2 * pixel_std**2)
 
 

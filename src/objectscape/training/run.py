@@ -55,7 +55,7 @@ def check_fit(model: nn.Module, dataset: SceneDataset) -> None:
     spec = dataset.spec
     size = getattr(model, "image_size", None)
     size = (size, size) if isinstance(size, int) else size
-    if size is not None and tuple(size) != tuple(spec.image_size):
+    if size is not None and spec.image_size is not None and tuple(size) != tuple(spec.image_size):
         height, width = spec.image_size
         wanted = height if height == width else f"[{height},{width}]"
         raise ValueError(

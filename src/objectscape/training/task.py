@@ -97,7 +97,7 @@ class Task(pl.LightningModule):
             self.check_finite()
 
     def check_finite(self) -> None:
-        """Stop the run if a loss or gradient since the last check was not finite (one device synchronisation)."""
+        """Stop the run if a loss or gradient since the last check was not finite (one device synchronization)."""
         if not bool(self._finite):
             loss, norm = float(self.terms["loss"]), float(self.gradient_norm)
             raise NonFiniteLossError(

@@ -10,12 +10,11 @@ from objectscape.viz.figures import construction_figure, dataset_figure, decompo
 from objectscape.viz.files import load_image, save_figure, save_image
 from objectscape.viz.learning import learning_curves
 from objectscape.viz.palette import SLOT_COLORS, color_masks, color_segments, color_slots, slot_colors
-from objectscape.viz.stages import Stage, refinement_figure, refinement_frames
+from objectscape.viz.stages import refinement_figure, refinement_frames
 from objectscape.viz.tiles import decomposition_array
 
 __all__ = [
     "SLOT_COLORS",
-    "Stage",
     "Traversal",
     "clip_frames",
     "color_masks",

@@ -35,7 +35,7 @@ def decomposition_figure(
 ) -> Figure:
     """What a model made of a batch: one row per scene.
 
-    Columns: the image; the ground truth if the scene has it (background dark grey, ignored pixels light grey); the
+    Columns: the image; the ground truth if the scene has it (background dark gray, ignored pixels light gray); the
     reconstruction; the masks as a mixture of the slots' colors; the segments (each pixel's largest mask) as outlines
     over the image; then each slot's component where its mask is, on a checkerboard, framed in the slot's color.
     Slots count from 0, as in `output.masks[:, k]`. The colors of the ground truth say nothing about the slots.

@@ -65,7 +65,7 @@ def save_image(array: np.ndarray, path: str | Path) -> Path:
 def load_image(path: str | Path) -> Tensor:
     """One picture file of the user's own, of any kind that Pillow reads.
 
-    It is turned upright as its EXIF data say; transparent parts become white; 16-bit and floating-point greys are
+    It is turned upright as its EXIF data say; transparent parts become white; 16-bit and floating-point grays are
     brought to 8 bits; of an animation the first frame is taken.
 
     Returns:
@@ -98,12 +98,12 @@ def _to_rgb(picture: Image) -> Image:
     """Any Pillow mode to RGB."""
     from PIL import Image
 
-    if picture.mode.startswith(("I", "F")):  # greys of more than 8 bits: Pillow's own conversion would cut them off
+    if picture.mode.startswith(("I", "F")):  # grays of more than 8 bits: Pillow's own conversion would cut them off
         values = np.asarray(picture, dtype=np.float64)
         largest = float(np.nanmax(values))
         full = 1.0 if picture.mode == "F" and largest <= 1 else 255.0 if largest <= 255 else 65535.0
-        grey: Any = (np.nan_to_num(values) / full).clip(0, 1) * 255
-        return Image.fromarray(grey.round().astype(np.uint8)).convert("RGB")
+        gray: Any = (np.nan_to_num(values) / full).clip(0, 1) * 255
+        return Image.fromarray(gray.round().astype(np.uint8)).convert("RGB")
     if picture.has_transparency_data:
         rgba = picture.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")

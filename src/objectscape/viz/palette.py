@@ -1,7 +1,7 @@
 """Colors of slots and segments, the same in every picture of the library.
 
 The first seven are those of Okabe and Ito (2008, "Color universal design"). The others were found by a greedy search
-for the color that is farthest, in OKLab, from all chosen ones, from white, black and the two greys below, as seen with
+for the color that is farthest, in OKLab, from all chosen ones, from white, black and the two grays below, as seen with
 normal vision and with simulated protanopia and deuteranopia (matrices of Machado, Oliveira and Fernandes, 2009).
 """
 
@@ -44,7 +44,7 @@ def color_slots(owners: Tensor) -> Tensor:
 
 
 def color_segments(segments: Tensor) -> Tensor:
-    """Colors of a ground-truth map: object n as slot n - 1, background and ignored pixels in greys of their own.
+    """Colors of a ground-truth map: object n as slot n - 1, background and ignored pixels in grays of their own.
 
     Args:
         segments: (..., H, W) integers: 0 background, 1..N objects, -1 ignore, as in `Scene.segments`.
@@ -53,9 +53,9 @@ def color_segments(segments: Tensor) -> Tensor:
         (..., 3, H, W) uint8.
     """
     ids = segments.long()
-    greys = torch.tensor([_rgb(BACKGROUND_COLOR), _rgb(IGNORE_COLOR)], dtype=torch.uint8, device=ids.device)
+    grays = torch.tensor([_rgb(BACKGROUND_COLOR), _rgb(IGNORE_COLOR)], dtype=torch.uint8, device=ids.device)
     objects = color_slots((ids - 1).clamp_min(0)).movedim(-3, -1)  # (..., H, W, 3)
-    return torch.where((ids > 0)[..., None], objects, greys[(ids < 0).long()]).movedim(-1, -3)
+    return torch.where((ids > 0)[..., None], objects, grays[(ids < 0).long()]).movedim(-1, -3)
 
 
 def color_masks(masks: Tensor) -> Tensor:

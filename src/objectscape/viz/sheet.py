@@ -107,7 +107,7 @@ class Sheet:
         )
 
     def draw(self, row: int, column: int, tile: Tiles, *, color: str | None = None) -> None:
-        """Place a (h, w, 3) tile, in a frame of `color` or else in a thin grey one."""
+        """Place a (h, w, 3) tile, in a frame of `color` or else in a thin gray one."""
         x, y = self.corner(row, column)
         extent = (x, x + self.w, y + self.h, y)
         self.axes.imshow(tile, extent=extent, aspect="auto", interpolation="auto")

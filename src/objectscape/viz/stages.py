@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor
 from torch.nn import functional as F
 
-from objectscape.scene import Decomposition, Scene
+from objectscape.scene import Decomposition, Scene, Stage
 from objectscape.viz.animation import titled_frames
 from objectscape.viz.palette import color_masks
 from objectscape.viz.sheet import TILE_PIXELS, Sheet, slot_color
@@ -18,18 +16,6 @@ from objectscape.viz.tiles import Panel, decomposition_array, decomposition_pane
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-
-@dataclass(kw_only=True)
-class Stage:
-    """What a model has made of a batch after one of its layers or steps."""
-
-    name: str
-    """For the label of its row, such as "layer 2" or "step 1"."""
-    output: Decomposition
-    """(B, ...) as of the finished decomposition; `slots` is not looked at."""
-    attention: Tensor | None = None
-    """(B, K, h, w) which slot looks where, summing to 1 over K; None where the stage has no attention."""
 
 
 def refinement_figure(scene: Scene, stages: Sequence[Stage], *, count: int = 1, max_slots: int = 16) -> Figure:
@@ -50,13 +36,13 @@ def refinement_figure(scene: Scene, stages: Sequence[Stage], *, count: int = 1, 
     _check(stages)
     count = min(count, len(scene))
     attends = any(stage.attention is not None for stage in stages)
-    slots = shown_slots(unit(stages[-1].output.masks[:count]), max_slots)
+    slots = shown_slots(unit(_drawn(stages[-1]).masks[:count]), max_slots)
     sheet: Sheet | None = None
     for line, stage in enumerate(stages):
-        most = stage.output.masks.shape[1]
+        most = _drawn(stage).masks.shape[1]
         panels: list[Panel | None] = [
             panel
-            for panel in decomposition_panels(scene, stage.output, count=count, pixels=TILE_PIXELS, max_slots=most)
+            for panel in decomposition_panels(scene, _drawn(stage), count=count, pixels=TILE_PIXELS, max_slots=most)
             if panel.slot is None or panel.slot in slots
         ]
         if attends:
@@ -94,11 +80,17 @@ def refinement_frames(
     return titled_frames(
         {
             stage.name.replace("\n", " "): decomposition_array(
-                scene, stage.output, count, pixels=pixels, max_slots=max_slots
+                scene, _drawn(stage), count, pixels=pixels, max_slots=max_slots
             )
             for stage in stages
         }
     )
+
+
+def _drawn(stage: Stage) -> Decomposition:
+    if stage.drawn is None:
+        raise ValueError(f"stage {stage.name!r} is not decoded; pass what evaluation.pictures.decoded_stages returns")
+    return stage.drawn
 
 
 def _check(stages: Sequence[Stage]) -> None:

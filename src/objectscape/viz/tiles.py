@@ -18,7 +18,7 @@ from objectscape.viz.palette import color_masks, color_segments, color_slots, sl
 
 Tiles = np.ndarray
 CHECKER = (255, 228)
-"""Grey levels of the checkerboard that shows through where a slot's mask is zero."""
+"""Gray levels of the checkerboard that shows through where a slot's mask is zero."""
 
 
 @dataclass(kw_only=True)

@@ -47,7 +47,7 @@ def index(case: Case) -> None:
             )
 
 
-# TensorFlow's default decoder uses a fast transform: up to 7 grey levels from the accurate one that Pillow uses.
+# TensorFlow's default decoder uses a fast transform: up to 7 gray levels from the accurate one that Pillow uses.
 # Sines and cosines come from another mathematics library: one unit in the last place.
 JPEG_TOLERANCE = {"loader/frames_tf_float": 7.01 / 255, "loader/cameras7": 1.2e-7}
 
@@ -104,7 +104,7 @@ def multi_object(
         image_size=expected["loader/input"].shape[-1],
     )
     scenes = dataset.batch(range(len(dataset)))
-    assert (scenes.image == scenes.image[:, :1]).all() or variant.channels == 3  # grey images are repeated
+    assert (scenes.image == scenes.image[:, :1]).all() or variant.channels == 3  # gray images are repeated
     read["loader/input"] = scenes.pixels[:, : variant.channels].numpy()
     assert scenes.segments is not None
     labels = scenes.segments.long().unsqueeze(1)

@@ -12,11 +12,12 @@ from torch.nn import functional as F
 from objectscape.checkpoints import genesis as importer
 from objectscape.checkpoints.genesis_family.genesis import table
 from objectscape.contract import Model
-from objectscape.models.genesis import GenesisDecomposition, GenesisScene
-from objectscape.models.genesis_s import GenesisS, GenesisSDecomposition, GenesisSScene
-from objectscape.models.vae import VAEDecomposition
+from objectscape.models.genesis import GenesisOutput
+from objectscape.models.genesis_s import GenesisS, GenesisSOutput
+from objectscape.models.vae import VAEOutput
 from objectscape.nn.distributions import posterior_means
 from objectscape.nn.likelihoods import mixture_log_likelihood
+from objectscape.nn.stick_breaking import stick_breaking_from_logits
 from objectscape.scene import Decomposition, Losses, Scene
 from tests.parity.case import Case
 
@@ -90,21 +91,22 @@ def genesis(case: Case) -> None:
             "comp_enc_raw": None if one_stage else model.component_encoder,
         },
     )
-    assert isinstance(output, GenesisDecomposition | GenesisSDecomposition)
+    assert isinstance(output, GenesisOutput | GenesisSOutput)
     image, slots = case.inputs()["image"], model.slots
     std = torch.full((slots,), float(case.config["pixel_std2"]))
     std[0] = case.config["pixel_std1"]
+    kl_masks = output.kl_slots if isinstance(output, GenesisSOutput) else output.kl_mask_latents
     actual = common(output, losses, image) | {
         "x_r": slot_major(output.components),
         "log_m": slot_major(output.log_masks),
         "err": output.nll,
         "err_pixelwise": -mixture_log_likelihood(image, output.components, output.log_masks, std),
-        "kl_m_k": slot_major(output.kl_mask),
-        "kl_m": output.kl_mask.sum(1).mean(),
-        "kl_m_mean": output.kl_mask.sum(1).mean(),
+        "kl_m_k": slot_major(kl_masks),
+        "kl_m": kl_masks.sum(1).mean(),
+        "kl_m_mean": kl_masks.sum(1).mean(),
         "kl_l_mean": torch.zeros(()),
     }
-    if isinstance(output, GenesisSDecomposition):
+    if isinstance(output, GenesisSOutput):
         z, posterior, prior_of_z = output.slots, (output.mean, output.std), (output.prior_mean, output.prior_std)
     else:
         z = output.slots[..., : model.mask_latent_dim]
@@ -116,8 +118,8 @@ def genesis(case: Case) -> None:
             "comp_z": slot_major(output.slots[..., model.mask_latent_dim :]),
             "comp_prior_mu": slot_major(output.component_prior_mean),
             "comp_prior_sigma": slot_major(output.component_prior_std),
-            "kl_l_k": slot_major(output.kl_component),
-            "kl_l_mean": output.kl_component.sum(1).mean(),
+            "kl_l_k": slot_major(output.kl_component_latents),
+            "kl_l_mean": output.kl_component_latents.sum(1).mean(),
         }
     if model.masks is not None:
         logits = seen["mask_logits"].unflatten(0, output.slots.shape[:2])
@@ -151,13 +153,14 @@ def sampled(prefix: str, model: Model, n: int) -> dict[str, Tensor]:
     with torch.no_grad():
         imagined = model.sample(n)
     hook.remove()
-    assert isinstance(imagined, GenesisScene | GenesisSScene)
     split = imagined.slots.shape[-1] if isinstance(model, GenesisS) else model.mask_latent_dim
-    log_scopes = with_last_scope(imagined.log_scopes, logits[0].unflatten(0, imagined.slots.shape[:2]))
+    mask_logits = logits[0].unflatten(0, imagined.slots.shape[:2])
+    log_masks, log_scopes = stick_breaking_from_logits(mask_logits[:, :-1])
+    log_scopes = with_last_scope(log_scopes, mask_logits)
     return {
         f"{prefix}_image": imagined.recon,
         f"{prefix}_x": slot_major(imagined.components),
-        f"{prefix}_log_m": slot_major(imagined.log_masks),
+        f"{prefix}_log_m": slot_major(log_masks),
         f"{prefix}_log_s": slot_major(log_scopes),
         f"{prefix}_mask_z": slot_major(imagined.slots[..., :split]),
         f"{prefix}_comp_z": slot_major(imagined.slots[..., split:]),
@@ -173,7 +176,7 @@ def with_last_scope(log_scopes: Tensor, logits: Tensor) -> Tensor:
 def vae(case: Case) -> None:
     model = importer.build({**case.config, "family": case.info["family"]})
     output, losses, seen, state = run_model(case, model, {"enc_h": model.encoder, "dec_raw": model.decoder})
-    assert isinstance(output, VAEDecomposition)
+    assert isinstance(output, VAEOutput)
     model.load_state_dict(state)
     with torch.no_grad():
         imagined = model.eval().sample(len(case.group("outputs")["sample_image"]))

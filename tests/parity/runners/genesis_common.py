@@ -77,14 +77,14 @@ def compare_common(
     count: int | None = None,
 ) -> None:
     """Compare what both models record, and those of `values` that the case records."""
-    nll, kl_latent, kl_mask = losses.terms["nll"], losses.terms["kl"], losses.terms["kl_mask"]
+    nll, kl_latent, kl_mask = losses.terms["nll"], losses.terms["kl_slots"], losses.terms["kl_masks"]
     square = (output.recon - scene.pixels).square().mean((1, 2, 3))
     values |= {
         "x_r": slots_first(output.components)[:count],
         "recon": output.recon,
         "err": output.nll,
         "err_pixelwise": -mixture_log_likelihood(scene.pixels, output.components, log_masks, pixel_stds),
-        "kl_l_k": slots_first(output.kl_latent)[:count],
+        "kl_l_k": slots_first(output.kl_slots)[:count],
         "loss": losses.total,
         "elbo": losses.terms["negative_elbo"],
         "err_mean": nll,

@@ -37,7 +37,7 @@ def run(case: Case) -> None:
     embedding = seen["embedding"][0]
     # forward ends at the first `count` slots; the others are checked to be empty
     assert bool((output.masks[:, count:] == 0).all())
-    assert bool((output.kl_latent[:, count:] == 0).all())
+    assert bool((output.kl_slots[:, count:] == 0).all())
     values: dict[str, Tensor] = {
         "enc_feat": seen["encoder"][0],
         "seg_feat": seen["segmentation_head"][0],
@@ -53,7 +53,7 @@ def run(case: Case) -> None:
         "instance_seg_r": winners(case, "instance_seg_r", output.log_masks),
         "prior_mu": slots_first(output.prior_mean)[:count],
         "prior_sigma": slots_first(output.prior_std)[:count],
-        "kl_m": output.kl_mask,
+        "kl_m": output.kl_masks,
         "colour": embedding[0] if isinstance(embedding, tuple) else embedding,
     }
     if isinstance(embedding, tuple):

@@ -34,7 +34,7 @@ def run(case: Case) -> None:
         "comp_sigma": slots_first(output.posterior_std),
         "comp_z": slots_first(output.slots),
         "log_m_r": slots_first(output.log_decoded_masks),
-        "kl_m": output.kl_mask,
+        "kl_m": output.kl_masks,
     }
     if model.slots > 1:
         values |= {"att_logits": torch.stack(seen["attention"]), "unet_mlp": torch.stack(seen["attention.mlp"])}

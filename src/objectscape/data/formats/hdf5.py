@@ -1,6 +1,6 @@
 """objectscape's own data file: HDF5, one group per split, one data set per Scene field.
 
-    /                     attributes: format, format_version, name, version, licence, source, seed, notes, max_objects,
+    /                     attributes: format, format_version, name, version, license, source, seed, notes, max_objects,
                           fields (JSON: what each field means), content_hash
     /train/image          (n, 3, H, W) uint8, chunks of one sample, gzip level 4; attribute: description
     /train/segments       (n, H, W)        and so on: boxes, present, labels, actions, motion, factors/<name>
@@ -349,7 +349,7 @@ def _combine(digests: Mapping[str, str]) -> str:
 
 def _write_attributes(file: h5py.File, spec: Spec, seed: int | None) -> None:
     file.attrs["format"], file.attrs["format_version"] = FORMAT, FORMAT_VERSION
-    for name in ("name", "version", "licence", "source", "notes", "content_hash"):
+    for name in ("name", "version", "license", "source", "notes", "content_hash"):
         file.attrs[name] = getattr(spec, name)
     file.attrs["fields"] = json.dumps(spec.fields)
     if spec.max_objects is not None:
@@ -378,7 +378,7 @@ def _read_spec(file: h5py.File, path: Path) -> Spec:
         splits=splits,
         fields=json.loads(attributes["fields"]),
         max_objects=int(attributes["max_objects"]) if "max_objects" in attributes else None,
-        licence=attributes["licence"],
+        license=attributes["license" if "license" in attributes else "licence"],  # "licence" before 0.2
         source=attributes["source"],
         version=attributes["version"],
         content_hash=attributes["content_hash"],

@@ -92,7 +92,7 @@ class MultiDSprites(SyntheticScenes):
                 f"float32; color ({most}, 3) float32 RGB in [0, 1]",
             },
             max_objects=most,
-            licence="Apache-2.0 (rendered by objectscape" + (")" if sprites is None else "; dSprites: Apache-2.0)"),
+            license="Apache-2.0 (rendered by objectscape" + (")" if sprites is None else "; dSprites: Apache-2.0)"),
             source="scripts/generate_multid.py of https://github.com/applied-ai-lab/genesis, reimplemented"
             if variant.startswith("genesis")
             else "rendered after the README of https://github.com/google-deepmind/multi_object_datasets",

@@ -299,7 +299,7 @@ class RenderedScenes(SyntheticScenes):
             }
             | ({"actions": f"({views}, 7) camera: x, y, z, sin yaw, cos yaw, sin pitch, cos pitch"} if views else {}),
             max_objects=most,
-            licence="Apache-2.0",
+            license="Apache-2.0",
             source=self.SOURCE,
             notes=f"variant={variant}: {self.rules.text}. {self.NOTES}",
         )

@@ -72,7 +72,7 @@ class ColoredShapes(SyntheticScenes):
                 f"float32; color ({most}, 3) float32 RGB of zeros and ones",
             },
             max_objects=most,
-            licence="Apache-2.0",
+            license="Apache-2.0",
             source="objectscape's own generator",
             notes="For tests and small experiments; no published results exist on it.",
         )

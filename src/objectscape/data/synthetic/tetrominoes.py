@@ -86,7 +86,7 @@ class Tetrominoes(SyntheticScenes):
                 "float32; color (3, 3) float32 RGB of zeros and ones",
             },
             max_objects=PIECES,
-            licence="Apache-2.0 (rendered by objectscape; the original data set is Apache-2.0 too)",
+            license="Apache-2.0 (rendered by objectscape; the original data set is Apache-2.0 too)",
             source="rendered after Tetrominoes of https://github.com/google-deepmind/multi_object_datasets",
             notes="Pixels follow the real scenes exactly; the distribution of scenes is reconstructed and agrees with "
             "the published statistics; the original random stream is not reproduced.",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from objectscape.scene import _TensorFields
+from objectscape.scene import Tensors
 
 Filled: TypeAlias = Any
 """A field that is a tensor, and that may be given as a number or anything else that broadcasts to its shape."""
@@ -20,7 +20,7 @@ NEAR = 1e-3
 
 
 @dataclass(kw_only=True)
-class Camera(_TensorFields):
+class Camera(Tensors):
     """One pinhole camera per scene, fields (B, ...), or V of them, fields (B, V, ...).
 
     Columns count rightwards, rows downwards; the center of the upper left pixel is (0.5, 0.5).

@@ -14,7 +14,7 @@ from objectscape.data.synthetic.scene3d import trace
 from objectscape.data.synthetic.scene3d.materials import Shading, Surfaces, even_pattern, shade
 from objectscape.data.synthetic.scene3d.trace import Bodies
 from objectscape.data.synthetic.scene3d.world import World
-from objectscape.scene import _TensorFields
+from objectscape.scene import Tensors
 
 _SKY = 1e30
 """Depth that stands for an infinite one."""
@@ -24,7 +24,7 @@ _V = TypeVar("_V", bound="Visibility")
 
 
 @dataclass(kw_only=True)
-class Visibility(_TensorFields):
+class Visibility(Tensors):
     """What of each object is seen. With views, every field has the axes (B, V, ...)."""
 
     segments: Tensor

@@ -6,17 +6,15 @@ linear RGB in 0..1 (the picture is gamma-encoded at the end). N objects, P plane
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from objectscape.data.synthetic.scene3d.camera import Camera, Filled
 from objectscape.data.synthetic.scene3d.shapes import SHAPES
-from objectscape.scene import _TensorFields
+from objectscape.scene import Tensors
 
 TEXTURES = ("plain", "checker", "stripes", "noise", "marble", "wood", "dots", "bricks")
 """Solid textures: a mix of `color` and `second`, as a function of the point in the object's own frame."""
@@ -49,22 +47,7 @@ def _full(name: str, value: Any, shape: tuple[int, ...], like: Tensor, dtype: to
 
 
 @dataclass(kw_only=True)
-class _Fields(_TensorFields):
-    """Tensors, and dataclasses of tensors, that travel as one thing."""
-
-    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
-        """A copy with `function` applied to every tensor, those of the parts included."""
-
-        def apply(value: Any) -> Any:
-            if isinstance(value, Tensor):
-                return function(value)
-            return value.map(function) if isinstance(value, _TensorFields) else value
-
-        return dataclasses.replace(self, **{f.name: apply(getattr(self, f.name)) for f in dataclasses.fields(self)})
-
-
-@dataclass(kw_only=True)
-class Material(_Fields):
+class Material(Tensors):
     """What surfaces are made of. Each field may be a number, or a tensor that broadcasts to `color`'s leading axes."""
 
     color: Tensor
@@ -98,7 +81,7 @@ class Material(_Fields):
 
 
 @dataclass(kw_only=True)
-class Objects(_Fields):
+class Objects(Tensors):
     """N solid objects per scene. Object n is number n + 1 in the segments, whether it is present or not."""
 
     shape: Tensor
@@ -123,7 +106,7 @@ class Objects(_Fields):
 
 
 @dataclass(kw_only=True)
-class Planes(_Fields):
+class Planes(Tensors):
     """P flat surfaces per scene: grounds and walls. They are background (segment 0), receive shadows and cast none.
 
     A plane is seen from its front only, so a camera may look into a room through the back of a wall.
@@ -171,7 +154,7 @@ class Planes(_Fields):
 
 
 @dataclass(kw_only=True)
-class Lights(_Fields):
+class Lights(Tensors):
     """L lamps per scene: balls that shine to all sides and are not seen themselves, but in highlights."""
 
     position: Tensor
@@ -189,7 +172,7 @@ class Lights(_Fields):
 
 
 @dataclass(kw_only=True)
-class Sky(_Fields):
+class Sky(Tensors):
     """What a ray sees that meets nothing, in mirrors too: blends from `below` over `horizon` to `zenith`."""
 
     zenith: Tensor
@@ -210,7 +193,7 @@ class Sky(_Fields):
 
 
 @dataclass(kw_only=True)
-class World(_Fields):
+class World(Tensors):
     """A batch of B scenes on one device. `world[i:j]`, `world.to(device)` and `world.map(function)` act on all of it.
 
     Raises:
