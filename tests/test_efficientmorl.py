@@ -62,10 +62,10 @@ def test_shapes(prior: str, layers: int, steps: int) -> None:
         "components": (2, 3, 3, 12, 16),
         "slots": (2, 3, 8),
         "nll": (2,),
-        "kl": (2, 3),
+        "kl_slots": (2, 3),
         "params": (2, 3, 16),
         "step_nll": (2, steps + 1),
-        "step_kl": (2, steps + 1, 3),
+        "step_kl_slots": (2, steps + 1, 3),
         "step_params": (2, steps + 1, 3, 16),
         "step_recon": (2, steps + 1, 3, 12, 16),
         "step_masks": (2, steps + 1, 3, 1, 12, 16),
@@ -82,8 +82,8 @@ def test_shapes(prior: str, layers: int, steps: int) -> None:
     torch.testing.assert_close(output.recon, (output.masks * output.components).sum(1))
     torch.testing.assert_close(output.layer_attention.sum(2), torch.ones(2, layers, 12, 16))
     assert output.nll.equal(output.step_nll[:, -1])
-    assert output.kl_slots.equal(output.step_kl[:, -1])
-    assert bool((output.step_kl >= -1e-5).all())
+    assert output.kl_slots.equal(output.step_kl_slots[:, -1])
+    assert bool((output.step_kl_slots >= -1e-5).all())
 
 
 @pytest.mark.parametrize("changes", [{"slot_size": 32, "decoder": "small"}, {}, {"decoder": "big"}])
@@ -221,7 +221,7 @@ def test_loss_weighs_early_drawings_most(steps: int, weights: list[float]) -> No
     model, scene = tiny(refinement_steps=steps, beta=0.5), images()
     output = model(scene)
     losses = model.loss(scene, output, 0)
-    elbo = output.step_nll.mean(0) + 0.5 * output.step_kl.sum(2).mean(0)  # (S,)
+    elbo = output.step_nll.mean(0) + 0.5 * output.step_kl_slots.sum(2).mean(0)  # (S,)
     torch.testing.assert_close(losses.total, elbo @ torch.tensor(weights))
     torch.testing.assert_close(losses.terms["nll"], output.nll.mean())
     assert all(not term.requires_grad for term in losses.terms.values())
@@ -247,7 +247,7 @@ def test_kl_is_that_of_torch() -> None:
     normal = torch.distributions.Normal
     expected = torch.distributions.kl_divergence(normal(mean, std), normal(output.prior_mean, output.prior_std)).sum(-1)
     torch.testing.assert_close(output.layer_kl, expected, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(output.step_kl[:, 0], expected.sum(1), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(output.step_kl_slots[:, 0], expected.sum(1), rtol=1e-4, atol=1e-4)
     assert (output.prior_mean[:, -1] == 0).all()  # the top layer's is N(0, 1)
     assert (output.prior_std[:, -1] == 1).all()
 
@@ -263,7 +263,7 @@ def test_only_reversed_plus_plus_holds_refinements_to_the_first_layers_prior() -
         )
         unit = torch.distributions.kl_divergence(normal(mean, std), normal(0.0, 1.0))
         expected = (learned if prior == "reversed++" else unit).sum(-1)
-        torch.testing.assert_close(output.kl, expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(output.kl_slots, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_geco_weighs_the_loss_and_the_refinement() -> None:
@@ -278,7 +278,7 @@ def test_geco_weighs_the_loss_and_the_refinement() -> None:
     torch.testing.assert_close(weighed.step_params[:, 0], plain.step_params[:, 0])
     ours = model.loss(scene, weighed, 0).total
     published = sum(
-        w * (reconstruction_term(geco, weighed.step_nll[:, i].mean()) + weighed.step_kl[:, i].sum(1).mean())
+        w * (reconstruction_term(geco, weighed.step_nll[:, i].mean()) + weighed.step_kl_slots[:, i].sum(1).mean())
         for i, w in enumerate((5 / 3, 4 / 3, 1))
     )
     parameters = list(model.parameters())

@@ -153,10 +153,10 @@ def test_shapes(coordinates: str, lstm: list[int], iterations: int) -> None:
         "components": (2, 3, 3, 12, 16),
         "slots": (2, 3, 4),
         "nll": (2,),
-        "kl": (2, 3),
+        "kl_slots": (2, 3),
         "params": (2, 3, 8),
         "step_nll": (2, steps),
-        "step_kl": (2, steps, 3),
+        "step_kl_slots": (2, steps, 3),
         "step_params": (2, steps, 3, 8),
         "step_slots": (2, steps, 3, 4),
         "step_recon": (2, steps, 3, 12, 16),
@@ -166,7 +166,7 @@ def test_shapes(coordinates: str, lstm: list[int], iterations: int) -> None:
     assert {name: tuple(getattr(output, name).shape) for name in shapes} == shapes
     torch.testing.assert_close(output.masks.sum(1), torch.ones(2, 1, 12, 16))
     torch.testing.assert_close(output.recon, (output.masks * output.components).sum(1))
-    for name in ("nll", "kl", "params", "slots", "recon", "masks", "components"):
+    for name in ("nll", "kl_slots", "params", "slots", "recon", "masks", "components"):
         assert getattr(output, name).equal(getattr(output, f"step_{name}")[:, -1])
 
 
@@ -317,10 +317,10 @@ def test_loss_weighs_late_drawings_most(iterations: int, weights: list[float]) -
     model, scene = tiny(iterations=iterations), images()
     output = model(scene)
     losses = model.loss(scene, output, 0)
-    elbo = output.step_nll.mean(0) + output.step_kl.sum(2).mean(0)
+    elbo = output.step_nll.mean(0) + output.step_kl_slots.sum(2).mean(0)
     torch.testing.assert_close(losses.total, elbo @ torch.tensor(weights))
     torch.testing.assert_close(losses.terms["nll"], output.nll.mean())
-    torch.testing.assert_close(losses.terms["kl"], output.kl.sum(1).mean())
+    torch.testing.assert_close(losses.terms["kl"], output.kl_slots.sum(1).mean())
     assert all(not term.requires_grad for term in losses.terms.values())
 
 
@@ -330,7 +330,7 @@ def test_kl_is_that_of_torch(prior_std: float) -> None:
     normal = torch.distributions.Normal
     mean, std = gaussian_parameters(output.step_params)
     expected = torch.distributions.kl_divergence(normal(mean, std), normal(0.0, prior_std)).sum(-1)
-    torch.testing.assert_close(output.step_kl, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(output.step_kl_slots, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_the_released_prior_is_what_zero_parameters_say() -> None:

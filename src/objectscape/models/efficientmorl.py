@@ -61,7 +61,7 @@ class EfficientMORLOutput(Decomposition):
     """(B, K, 2D) the last posterior: the representation."""
     step_nll: Tensor
     """(B, I + 1)"""
-    step_kl: Tensor
+    step_kl_slots: Tensor
     """(B, I + 1, K) the first: summed over the layers of the hierarchy; the others: against the refinement's prior."""
     step_params: Tensor
     """(B, I + 1, K, 2D)"""
@@ -389,7 +389,7 @@ class EfficientMORL(Model[Scene, EfficientMORLOutput]):
         # every refinement starts a graph of its own, which is gone when it has its gradient.
         params = layer_params[-1] if layer_params else self.initial.expand(len(image), self.slots, -1)
         pictures: list[_Picture] = []
-        step_params, step_nll, step_kl = [], [], []
+        step_params, step_nll, step_kl_slots = [], [], []
         hidden = torch.zeros_like(params[..., : self.slot_size])  # (B, K, D)
         with torch.set_grad_enabled(recording or self.refinement_steps > 0):
             params = self._node(params, recording)
@@ -406,7 +406,7 @@ class EfficientMORL(Model[Scene, EfficientMORLOutput]):
                 nll = self._nll(image, pictures[-1])  # (B,)
                 step_params.append(params)
                 step_nll.append(nll)
-                step_kl.append(kl)
+                step_kl_slots.append(kl)
                 if not remaining:
                     break
                 objective = self._objective(nll, kl)
@@ -427,7 +427,7 @@ class EfficientMORL(Model[Scene, EfficientMORLOutput]):
             kl_slots=kl,
             params=params,
             step_nll=torch.stack(step_nll, 1),
-            step_kl=torch.stack(step_kl, 1),
+            step_kl_slots=torch.stack(step_kl_slots, 1),
             step_params=torch.stack(step_params, 1),
             step_recon=recon,
             step_masks=masks,
@@ -452,13 +452,15 @@ class EfficientMORL(Model[Scene, EfficientMORLOutput]):
         last = output.step_nll.shape[1] - 1  # I
         total = output.nll.new_zeros(())
         for i in range(last + 1):
-            total = total + (last + 3 - i) / (last + 1) * self._objective(output.step_nll[:, i], output.step_kl[:, i])
+            total = total + (last + 3 - i) / (last + 1) * self._objective(
+                output.step_nll[:, i], output.step_kl_slots[:, i]
+            )
         moved = (output.step_params[:, 1:] - output.step_params[:, :-1]).norm(dim=-1)  # (B, I, K)
         terms = {
             "nll": output.nll.mean(),
             "kl": output.kl_slots.sum(1).mean(),  # over slots, then the batch
             "nll_bottom_up": output.step_nll[:, 0].mean(),
-            "kl_bottom_up": output.step_kl[:, 0].sum(1).mean(),
+            "kl_bottom_up": output.step_kl_slots[:, 0].sum(1).mean(),
             "mse": (output.recon - scene.pixels).square().mean(),
             "refinement": moved.mean() if last else total.new_zeros(()),
         }

@@ -60,7 +60,7 @@ class IODINEOutput(Decomposition):
     """(B, K, 2D) the last posterior."""
     step_nll: Tensor
     """(B, I + 1)"""
-    step_kl: Tensor
+    step_kl_slots: Tensor
     """(B, I + 1, K)"""
     step_params: Tensor
     """(B, I + 1, K, 2D)"""
@@ -479,7 +479,7 @@ class IODINE(Model[Scene, IODINEOutput]):
         params = self.initial.expand(*shape[:2], -1)  # (B, K, 2D)
         state: State | None = None
         drawings: list[_Drawing] = []
-        step_params, step_slots, step_nll, step_kl = [], [], [], []
+        step_params, step_slots, step_nll, step_kl_slots = [], [], [], []
         for remaining in range(self.iterations, -1, -1):
             # If the caller records nothing, every iteration has a graph of its own, gone when it has its gradients.
             with torch.set_grad_enabled(recording or remaining > 0):
@@ -493,7 +493,7 @@ class IODINE(Model[Scene, IODINEOutput]):
                 step_params.append(params)
                 step_slots.append(slots)
                 step_nll.append(nll)
-                step_kl.append(kl)
+                step_kl_slots.append(kl)
                 if not remaining:
                     break
                 objective = nll.mean() + kl.sum(1).mean()
@@ -516,7 +516,7 @@ class IODINE(Model[Scene, IODINEOutput]):
             kl_slots=kl,
             params=params,
             step_nll=torch.stack(step_nll, 1),
-            step_kl=torch.stack(step_kl, 1),
+            step_kl_slots=torch.stack(step_kl_slots, 1),
             step_params=torch.stack(step_params, 1),
             step_slots=torch.stack(step_slots, 1),
             step_recon=recon,
@@ -527,7 +527,7 @@ class IODINE(Model[Scene, IODINEOutput]):
 
     def loss(self, scene: Scene, output: IODINEOutput, step: int) -> Losses:
         """Sum over the S = 1 + T drawings of t / T times the negative ELBO, in nats; `step` is unused."""
-        cost = output.step_nll.mean(0) + output.step_kl.sum(2).mean(0)  # (S,): over slots, then the batch
+        cost = output.step_nll.mean(0) + output.step_kl_slots.sum(2).mean(0)  # (S,): over slots, then the batch
         weights = torch.linspace(0, 1, len(cost), dtype=cost.dtype, device=cost.device)
         terms = {
             "nll": output.nll.mean(),

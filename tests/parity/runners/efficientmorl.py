@@ -59,7 +59,7 @@ def compute(
     config, geco = case.config, geco_of(case.config)
     steps, layers = config["refinement_iters"], config["stochastic_layers"]
     zeros = torch.zeros_like(output.slots)
-    nll, kl = output.step_nll.mean(0), output.step_kl.sum(2).mean(0)  # (S,)
+    nll, kl = output.step_nll.mean(0), output.step_kl_slots.sum(2).mean(0)  # (S,)
     computed = {
         "enc_conv": seen["convs"][0],
         "enc_tokens": seen["tokens"][0],
@@ -95,7 +95,7 @@ def compute(
         computed |= {
             f"refine_prior_mu_{i}": output.prior_mean[:, 0] if held_to_first else zeros,
             f"refine_prior_std_{i}": output.prior_std[:, 0] if held_to_first else zeros + 1,
-            f"refine_kl_{i}": output.step_kl[:, i],
+            f"refine_kl_{i}": output.step_kl_slots[:, i],
             f"refine_input_{i}": seen["refinement_inputs"][i - 1],
             f"refine_delta_{i}": delta,
             f"refine_hidden_{i}": hidden,
@@ -138,7 +138,7 @@ def run_model(case: Case) -> None:
     count = config["refinement_iters"]
     constant = sum(  # between the published value of GECO's loss and ours
         (count + 3 - i) / (count + 1) * (computed[f"refine_loss_{i}"] - model._objective(output.step_nll[:, i], kl))
-        for i, kl in enumerate(output.step_kl.unbind(1))
+        for i, kl in enumerate(output.step_kl_slots.unbind(1))
     )
     computed["total_loss"] = total + constant
     for name in case.group("outputs"):

@@ -72,7 +72,7 @@ def run(case: Case) -> None:
         "components": output.step_components,
         "loss_total": total,
         "recon_nll": output.step_nll,
-        "kl": output.step_kl,
+        "kl": output.step_kl_slots,
         **scores(output.detach(), inputs["image"], inputs["true_mask"]),
     }
     for kind, index in (("spatial", 0), ("flat", 1)):
