@@ -93,6 +93,6 @@ class ResizedSynthetic(SyntheticScenes):
 
 
 def _resized_spec(spec: Spec, size: tuple[int, int]) -> Spec:
-    height, width = spec.image_size
+    height, width = spec.image_size or size
     how = f"Resized from {height}x{width} to {size[0]}x{size[1]}: images by area, segments by nearest, boxes scaled."
     return replace(spec, image_size=size, notes=f"{spec.notes} {how}".strip())
