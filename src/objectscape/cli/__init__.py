@@ -15,6 +15,7 @@ VERBS = {
     "evaluate": "measure everything a trained model can do, on any data set",
     "show": "draw a run's decompositions, a data set's samples, or your own picture",
     "sample": "imagine new scenes with a trained model",
+    "plan": "reach goals with what a model imagines: model-predictive control",
     "benchmark": "train and evaluate recipes with several seeds: one table of scores, failures and cost",
     "compare": "one table over runs: mean, spread and failures over seeds",
     "reproduce": "train a recipe and compare with what it reached when it was measured",

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from objectscape.metrics.reconstruction import mse
 from objectscape.metrics.segmentation import contingency, iou
 
 WINDOW, SIGMA = 11, 1.5
@@ -78,7 +77,7 @@ def diversity(similarities: Tensor) -> Tensor:
 
 def mean_future_mse(true: Tensor, futures: Tensor) -> Tensor:
     """(B, T) squared error of the mean of all futures, the best guess in this sense."""
-    return mse(true, futures.mean(1))
+    return (futures.mean(1) - true).square().mean((2, 3, 4))
 
 
 def same_slot(true: Tensor, pred: Tensor) -> tuple[Tensor, Tensor]:
@@ -114,6 +113,6 @@ def average_recall(true: Tensor, pred: Tensor) -> Tensor:
         true: (B, H, W) integer segments.
         pred: (B, K, 1, H, W) masks or (B, H, W) integer segments.
     """
-    best = iou(contingency(true, pred))[:, 1:, :-1].amax(-1).nan_to_num(0)  # (B, N)
+    best = iou(contingency(true, pred))[:, 1:].amax(-1).nan_to_num(0)  # (B, N)
     thresholds = torch.linspace(0, 1, 11, dtype=best.dtype, device=best.device)
     return (best[..., None] >= thresholds - 1e-9).to(best.dtype).mean((1, 2))

@@ -9,6 +9,7 @@ can be: `SpriteSimulator.predict` gives the upper end of every table.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,11 +22,9 @@ from objectscape.scene import Decomposition, Scene, Spec
 
 COUNTS = {"train": 50_000, "val": 1_000, "test": 1_000}
 SHAPES = ("square", "circle", "triangle")
-SHAPE_ODDS = (0.55, 0.25, 0.20)
+SHAPE_ODDS = {"square": 0.55, "circle": 0.25, "triangle": 0.20}
 HUES, HUE_ODDS = (0.9, 0.55, 0.27), (0.4, 0.25, 0.35)
 SATURATION, LEAST_VALUE = 0.6, 0.9
-DARKEST, BRIGHTEST = 0, 199  # gray levels of the background
-EDGE = 0.1  # centers stay this far from the picture's edge
 ACTION_SIZE = 4
 
 
@@ -38,6 +37,7 @@ class Motion:
         bounce: a sprite leaves a wall at a "random" angle, up to 60 degrees off the mirrored one, or "mirror".
         collisions: sprites push each other like discs of equal mass.
         radius: of these discs.
+        edge: centers stay this far from the picture's edge.
         actions: sprites stand still, and an action (click x, click y, move x, move y), each 0..1, moves the topmost one
             under the click by half of (move - 0.5); `noise` is then added to what it is moved by.
     """
@@ -46,6 +46,7 @@ class Motion:
     bounce: Literal["random", "mirror"] = "random"
     collisions: bool = False
     radius: float = 0.1
+    edge: float = 0.1
     actions: bool = False
 
     def step(
@@ -60,8 +61,8 @@ class Motion:
             velocity = self._collided(place, velocity, exists)
         place = place + velocity
         for axis in (0, 1):
-            low, high = place[..., axis] < EDGE, place[..., axis] > 1 - EDGE
-            mirrored = torch.where(low, 2 * EDGE - place[..., axis], 2 * (1 - EDGE) - place[..., axis])
+            low, high = place[..., axis] < self.edge, place[..., axis] > 1 - self.edge
+            mirrored = 2 * torch.where(low, self.edge, 1 - self.edge) - place[..., axis]
             hit = low | high
             place = _with(place, axis, torch.where(hit, mirrored, place[..., axis]))
             speed = velocity.norm(dim=-1)
@@ -134,6 +135,9 @@ class MovingSprites(SyntheticScenes):
         frames: T, frames of a clip.
         min_objects: fewest sprites.
         max_objects: most sprites, at most 8.
+        shapes: which there are, of "square", "circle" and "triangle".
+        background: darkest and brightest gray level.
+        edge: see `Motion`.
         scale: side of a square in picture widths; all shapes have its area.
         min_speed: slowest sprite, picture widths per frame.
         max_speed: fastest sprite.
@@ -156,6 +160,9 @@ class MovingSprites(SyntheticScenes):
         frames: int = 10,
         min_objects: int = 2,
         max_objects: int = 3,
+        shapes: Sequence[str] = SHAPES,
+        background: Sequence[int] = (0, 199),
+        edge: float = 0.1,
         scale: float = 0.2,
         min_speed: float = 0.02,
         max_speed: float = 0.06,
@@ -174,6 +181,12 @@ class MovingSprites(SyntheticScenes):
             raise ValueError(f"scale={scale}; a sprite's side is 0.05 to 0.4 of the picture")
         if not 0 <= min_speed <= max_speed <= 0.2:
             raise ValueError(f"min_speed={min_speed}, max_speed={max_speed}; need 0 <= min <= max <= 0.2 per frame")
+        if not shapes or set(shapes) - set(SHAPES):
+            raise ValueError(f"shapes={list(shapes)}; choose some of {', '.join(SHAPES)}")
+        if len(background) != 2 or not 0 <= background[0] <= background[1] <= 255:
+            raise ValueError(f"background={list(background)}; expected the darkest and the brightest gray, 0 to 255")
+        if not 0 <= edge <= 0.4:
+            raise ValueError(f"edge={edge}; a wall is 0 to 0.4 of the picture from its edge")
         if noise < 0:
             raise ValueError(f"noise={noise}; a standard deviation is 0 or more")
         if bounce not in ("random", "mirror"):
@@ -182,7 +195,15 @@ class MovingSprites(SyntheticScenes):
         self.image_size, self.frames, self.scale = image_size, frames, scale
         self.min_objects, self.max_objects = min_objects, max_objects
         self.min_speed, self.max_speed = min_speed, max_speed
-        self.motion = Motion(noise=noise, bounce=bounce, collisions=collisions, radius=scale / 2, actions=actions)
+        self.shapes, self.background = tuple(shapes), tuple(background)
+        self.motion = Motion(
+            noise=noise,
+            bounce=bounce,
+            collisions=collisions,
+            radius=scale / math.sqrt(math.pi),
+            edge=edge,
+            actions=actions,
+        )
         most, t, side = max_objects, frames, image_size
         fields = {
             "image": f"({t}, 3, {side}, {side}) uint8 RGB",
@@ -220,23 +241,25 @@ class MovingSprites(SyntheticScenes):
         def uniform(low: float, high: float, *shape: int) -> Tensor:
             return low + (high - low) * torch.rand((n, *shape), generator=generator)
 
-        def choice(odds: tuple[float, ...], *shape: int) -> Tensor:
-            edges = torch.tensor(odds).cumsum(0)[:-1]
-            return torch.bucketize(torch.rand((n, *shape), generator=generator), edges)
+        def choice(odds: Sequence[float], *shape: int) -> Tensor:
+            edges = torch.tensor(odds).cumsum(0)
+            return torch.bucketize(edges[-1] * torch.rand((n, *shape), generator=generator), edges[:-1])
 
         objects = torch.randint(self.min_objects, most + 1, (n,), generator=generator)
-        exists = torch.arange(most) < objects[:, None]
-        shape, hue = choice(SHAPE_ODDS, most), choice(HUE_ODDS, most)
+        exists, edge = torch.arange(most) < objects[:, None], self.motion.edge
+        numbers = torch.tensor([SHAPES.index(name) for name in self.shapes])
+        shape = numbers[choice([SHAPE_ODDS[name] for name in self.shapes], most)]
+        hue = choice(HUE_ODDS, most)
         value = uniform(LEAST_VALUE, 1, most)
-        background = torch.randint(DARKEST, BRIGHTEST + 1, (n,), generator=generator)
-        place = uniform(EDGE, 1 - EDGE, most, 2)
+        background = torch.randint(self.background[0], self.background[1] + 1, (n,), generator=generator)
+        place = uniform(edge, 1 - edge, most, 2)
         for _ in range(20):  # sprites start apart, if there is room
             near = (torch.cdist(place, place) < self.scale) & exists[:, :, None] & exists[:, None]
             near &= ~torch.eye(most, dtype=torch.bool)
             again = near.triu().any(1)[..., None]
             if not again.any():
                 break
-            place = torch.where(again, uniform(EDGE, 1 - EDGE, most, 2), place)
+            place = torch.where(again, uniform(edge, 1 - edge, most, 2), place)
         speed, angle = uniform(self.min_speed, self.max_speed, most), uniform(0, 2 * math.pi, most)
         velocity = speed[..., None] * torch.stack([angle.cos(), angle.sin()], -1)
         draws = {
