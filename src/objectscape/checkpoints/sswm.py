@@ -163,14 +163,14 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             "action_dim": weights["encoder.0.weight"].shape[1] - 2 * hidden,
             **step,
         }, weights
-    channels = weights["refine_net.conv.0.weight"].shape[0]
-    side = 4 * math.isqrt(weights["refine_net.conv.8.weight"].shape[1] // channels)
+    width = weights["refine_net.conv.0.weight"].shape[0]
+    side = 4 * math.isqrt(weights["refine_net.conv.8.weight"].shape[1] // width)
     recurrent, told = weights.get("relational_dynamics.past_rnn.weight_hh_l0"), "relational_dynamics.d_act.0.weight"
     kind = "SSM" if recurrent is None else "RSSM" if "relational_dynamics.h.weight" in weights else "Ours"
     return {
         "input_size": [3, side, side],
         "z_size": weights["lamda_0"].shape[1] // 2,
-        "conv_channels": channels,
+        "conv_channels": width,
         "refinenet_conv_size": weights["refine_net.conv.0.weight"].shape[-1],
         "lstm_dim": weights["refine_net.conv.8.weight"].shape[0],
         "ssm": kind,

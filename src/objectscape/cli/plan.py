@@ -7,7 +7,7 @@ import json
 import time
 from pathlib import Path
 
-from objectscape.cli.common import at_least, console, default_device, device, note, open_model, split_words
+from objectscape.cli.common import add_device, at_least, console, device_of, note, open_model, split_words
 from objectscape.names import unknown
 
 
@@ -34,7 +34,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--cost", choices=COSTS, default="image")
     parser.add_argument("--free", action="store_true", help="actions are free numbers, and do not name a cube")
     parser.add_argument("--seed", type=int, default=0, help="of the goals and the candidates")
-    parser.add_argument("--device", type=device, default=default_device())
+    add_device(parser)
     options = parser.parse_intermixed_args(words)
     model_words, other = split_words(options.words)
     tasks = [word.removeprefix("task=") for word in other if word.startswith("task=")]
@@ -45,7 +45,7 @@ def main(words: list[str]) -> int:
         raise ValueError(unknown("task", tasks[0], TASKS))
     model, size = None, 32
     if runs[0] != "simulator":
-        model, size = _model(Path(runs[0]), model_words, options.device)
+        model, size = _model(Path(runs[0]), model_words, device_of(options))
     rows = {runs[0]: _run(options, tasks[0], model, size)}
     if model is not None:
         rows["simulator"] = _run(options, tasks[0], None, size)
@@ -73,19 +73,20 @@ def _model(folder: Path, words: dict[str, str], device: str):  # type: ignore[no
             f"the tasks have actions of width {ACTION_SIZE}, the model was built for {width}; train it on "
             f"data=block_stacking with model.action_size={ACTION_SIZE}"
         )
-    return model, model.image_size[0]
+    size: tuple[int, int] = model.image_size  # type: ignore[assignment]
+    return model, size[0]
 
 
 def _run(options: argparse.Namespace, task: str, model, size: int) -> dict[str, float]:  # type: ignore[no-untyped-def]
-    from objectscape.agents.planning import CEM, MPPI, pursue
+    from objectscape.agents.planning import CEM, MPPI, Planner, pursue
     from objectscape.agents.tasks import TASKS, BlockGoal
 
     one = {"candidates": options.candidates, "iterations": options.iterations}
-    planner = {
-        "cem": lambda: CEM(**one, elites=max(1, options.candidates // 8)),
-        "mppi": lambda: MPPI(**one),
-        "random": lambda: CEM(candidates=options.candidates * options.iterations, iterations=1),
-    }[options.planner]()
+    planner: Planner = CEM(**one, elites=max(1, options.candidates // 8))
+    if options.planner == "mppi":
+        planner = MPPI(**one)
+    elif options.planner == "random":
+        planner = CEM(candidates=options.candidates * options.iterations, iterations=1)
     begin, outcomes = time.process_time(), []
     for number in range(options.goals):
         goal = BlockGoal(

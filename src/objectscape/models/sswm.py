@@ -359,7 +359,8 @@ class SSWM(Model):
         initial = self.initial.expand(*shape[:2], -1)
         if last is None:
             memory = initial.new_zeros(*shape[:2], self.dynamics.memory_size)
-            params, prior = initial, (0.0, 1.0)
+            params = initial
+            prior = initial.new_zeros(shape), initial.new_ones(shape)
         else:
             mean, raw, memory = self._expect(last.slots[:, None], last.memory[:, None], action)
             mean, raw, memory = mean[:, 0], raw[:, 0], memory[:, 0]

@@ -25,7 +25,7 @@ def follows_gradients(method: Callable[P, R]) -> Callable[P, R]:
         if torch.compiler.is_compiling() or not torch.is_inference_mode_enabled():
             return method(*args, **kwargs)
         with torch.inference_mode(False), torch.no_grad():
-            return method(*map(_copied, args), **{key: _copied(value) for key, value in kwargs.items()})  # type: ignore[arg-type]
+            return method(*map(_copied, args), **{key: _copied(value) for key, value in kwargs.items()})
 
     return wrapped
 
