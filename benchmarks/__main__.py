@@ -16,7 +16,7 @@ from rich.table import Table
 from benchmarks.measure import Row, machine
 
 DEFAULT = ("startup", "rendering", "rendering3d", "metrics", "training", "models")
-NAMES = (*DEFAULT, "models:bf16", "models:compiled", "iterative", "iterative:bf16", "iterative:compiled")
+NAMES = (*DEFAULT, "models:bf16", "models:compiled", "iterative", "iterative:bf16", "iterative:compiled", "sparse")
 
 
 def main() -> None:
