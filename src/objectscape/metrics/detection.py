@@ -195,6 +195,11 @@ class DetectionScores(Metric):
 
     is_differentiable = False
     full_state_update = False
+    confidence: list[Tensor]
+    hit: list[Tensor]
+    coco_hit: list[Tensor]
+    counts: list[Tensor]
+    found: list[Tensor]
 
     def __init__(self, *, coco: bool = True) -> None:
         super().__init__()

@@ -38,11 +38,11 @@ from objectscape.nn.grid_objects import (
     GridObjects,
     describe,
     presence_kl,
+    ramp,
     sample_presence,
 )
 from objectscape.nn.likelihoods import gaussian_log_likelihood
 from objectscape.nn.mixture_background import MixtureBackground, layered_log_likelihood
-from objectscape.nn.ramps import Ramp
 from objectscape.nn.spatial_transformer import boxes_of
 from objectscape.nn.validation import check_at_least, check_choice, check_images, check_noise, check_positive
 from objectscape.scene import Decomposition, Detections, Losses, Scene, record
@@ -164,8 +164,8 @@ class Space(Model[Scene, SpaceOutput]):
         self.grid, self.components, self.cells = grid, components, cells or grid**2
         self.what_size, self.size_std = what_size, size_std
         self.foreground_std, self.background_std = foreground_std, background_std
-        self.presence_prior, self.size_prior = Ramp(*presence_prior), Ramp(*size_prior)
-        self.temperature = Ramp(*temperature)
+        self.presence_prior, self.size_prior = ramp(presence_prior), ramp(size_prior)
+        self.temperature = ramp(temperature)
         self.fixed_alpha, self.fixed_alpha_steps = fixed_alpha, fixed_alpha_steps
         self.boundary_steps = boundary_steps
         self.sample_in_eval, self.channel_order = sample_in_eval, channel_order
@@ -262,7 +262,7 @@ class Space(Model[Scene, SpaceOutput]):
             nll=-log_likelihood.sum((1, 2, 3)),
             kl_presence=presence_kl(logits, self.presence_prior.at(step)).sum((1, 2)),
             kl_depth=gaussian_kl(*seen.depth).sum((1, 2)),
-            kl_scale=gaussian_kl(*seen.scale, scale_mean, self.size_std).sum((1, 2)),
+            kl_scale=gaussian_kl(seen.scale[0], seen.scale[1], scale_mean, self.size_std).sum((1, 2)),
             kl_shift=gaussian_kl(*seen.shift).sum((1, 2)),
             kl_what=gaussian_kl(*what_posterior).sum((1, 2)),
             kl_background=back.kl,

@@ -4,7 +4,7 @@ Motion and Object Continuity", ECML PKDD 2023, arXiv 2211.09771).
 1. Every frame is explained as in SPACE (`models.space`): objects in a grid of cells, and a background.
 2. Motion, found in the pixels beforehand, teaches where objects are: presence, boxes and alpha are compared with
    what moves. At first it is also mixed into them ("injection"), so that glimpses are cut at the right places at once.
-3. Object continuity: an object's appearance resembles that of one object near it in the next frame, and not the others'.
+3. Object continuity: an object's appearance resembles that of one object near it in the next frame, and no other's.
 4. lambda moves the weight from motion to continuity, on a schedule or as the model finds what moves by itself.
 
 At evaluation nothing but the image is used. `continuity_weight=0` is SPACE-Flow.
@@ -39,6 +39,7 @@ from objectscape.nn.grid_objects import (
     GridObjects,
     describe,
     presence_kl,
+    ramp,
     sample_presence,
 )
 from objectscape.nn.mixture_background import MixtureBackground, layered_log_likelihood
@@ -53,7 +54,6 @@ from objectscape.nn.motion_supervision import (
     squared_box_loss,
     squared_presence_loss,
 )
-from objectscape.nn.ramps import Ramp
 from objectscape.nn.spatial_transformer import boxes_of
 from objectscape.nn.validation import check_at_least, check_choice, check_images, check_positive
 from objectscape.scene import Decomposition, Detections, Losses, Scene, record
@@ -219,8 +219,8 @@ class SpaceTime(Model[Scene, SpaceTimeOutput]):
         self.grid, self.components, self.cells = grid, components, cells or grid**2
         self.what_size, self.size_std = what_size, size_std
         self.foreground_std, self.background_std = foreground_std, background_std
-        self.presence_prior, self.temperature = Ramp(*presence_prior), Ramp(*temperature)
-        self.injection = Ramp(0, 1, 0.0, 0.0) if injection is None else Ramp(*injection)
+        self.presence_prior, self.temperature = ramp(presence_prior), ramp(temperature)
+        self.injection = ramp((0, 1, 0.0, 0.0) if injection is None else injection)
         self.motion_weight, self.continuity_weight = motion_weight, continuity_weight
         self.presence_weight, self.box_weight, self.alpha_weight = presence_weight, box_weight, alpha_weight
         self.presence_loss, self.box_loss, self.alpha_loss = presence_loss, box_loss, alpha_loss
@@ -249,8 +249,8 @@ class SpaceTime(Model[Scene, SpaceTimeOutput]):
             static=static_background,
         )
         self.sizes = MotionSizes() if size_prior == "motion" else None
-        self.size_prior = Ramp(0, 1, 0.0, 0.0) if isinstance(size_prior, str) else Ramp(*size_prior)
-        self.schedule = Ramp(0, 1, 1.0, 1.0) if isinstance(schedule, str) else Ramp(*schedule)
+        self.size_prior = ramp((0, 1, 0.0, 0.0) if isinstance(size_prior, str) else size_prior)
+        self.schedule = ramp((0, 1, 1.0, 1.0) if isinstance(schedule, str) else schedule)
         self.dynamic = None
         if schedule == "dynamic":
             self.dynamic = DynamicSchedule(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from objectscape.nn.distributions import sample_uniform
+from objectscape.nn.ramps import Ramp
 from objectscape.nn.spatial_transformer import extract, paste
 
 LOGIT_BOUND = 8.8
@@ -50,6 +52,12 @@ class Drawing(NamedTuple):
     """(B, K, 3, H, W) each object's own color, where it is."""
     boundary: Tensor | None
     """(B, 1, H, W) edges of the glimpses, weighted by presence."""
+
+
+def ramp(numbers: Sequence[float]) -> Ramp:
+    """A `Ramp` from (first step, last step, value before, value after)."""
+    first, last, start, end = numbers
+    return Ramp(int(first), int(last), start, end)
 
 
 def sample_presence(logits: Tensor, temperature: float) -> Tensor:
@@ -218,6 +226,7 @@ class GridObjects(nn.Module):
     """
 
     cell_centers: Tensor
+    edge: Tensor
 
     def __init__(
         self,
