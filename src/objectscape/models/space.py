@@ -47,6 +47,7 @@ from objectscape.nn.spatial_transformer import boxes_of
 from objectscape.nn.validation import check_at_least, check_choice, check_images, check_noise, check_positive
 from objectscape.scene import Decomposition, Detections, Losses, Scene, record
 
+BOUND = ("nll", "kl_presence", "kl_depth", "kl_scale", "kl_shift", "kl_what", "kl_background")
 END = 10**8
 """The step at which every ramp has ended."""
 BOUNDARY_STD = 0.7
@@ -79,6 +80,11 @@ class SpaceOutput(Decomposition):
     kl_what: Tensor
     kl_background: Tensor
     boundary_loss: Tensor
+
+    @property
+    def bound(self) -> dict[str, Tensor]:
+        """The parts of the negative bound, (B,) nats."""
+        return {name: getattr(self, name) for name in BOUND}
 
 
 class Space(Model[Scene, SpaceOutput]):
@@ -271,9 +277,7 @@ class Space(Model[Scene, SpaceOutput]):
 
     def loss(self, scene: Scene, output: SpaceOutput, step: int) -> Losses:
         """The negative bound plus the boundary loss, in nats, averaged over the batch."""
-        names = ("nll", "presence", "depth", "scale", "shift", "what", "background")
-        parts = {n: getattr(output, n if n == "nll" else f"kl_{n}").mean() for n in names}
-        parts = {n if n == "nll" else f"kl_{n}": value for n, value in parts.items()}
+        parts = {name: value.mean() for name, value in output.bound.items()}
         boundary = output.boundary_loss.mean()
         bound = torch.stack(list(parts.values())).sum()
         terms = parts | {"negative_elbo": bound, "boundary": boundary, "count": output.presence.sum(1).mean()}

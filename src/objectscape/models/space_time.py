@@ -58,6 +58,7 @@ from objectscape.nn.spatial_transformer import boxes_of
 from objectscape.nn.validation import check_at_least, check_choice, check_images, check_positive
 from objectscape.scene import Decomposition, Detections, Losses, Scene, record
 
+BOUND = ("nll", "kl_presence", "kl_depth", "kl_scale", "kl_shift", "kl_what", "kl_background")
 END = 10**8
 """The step at which every ramp has ended."""
 PIXEL_MOVES = 0.1
@@ -95,6 +96,11 @@ class SpaceTimeOutput(Decomposition):
     """(B,) continuity loss of each clip"""
     alignment: Tensor
     """(B,) lambda, the same everywhere: 0 all motion, 1 all continuity"""
+
+    @property
+    def bound(self) -> dict[str, Tensor]:
+        """The parts of the negative bound, (B,) nats of a clip."""
+        return {name: getattr(self, name).reshape(len(self), -1).sum(1) for name in BOUND}
 
 
 class SpaceTime(Model[Scene, SpaceTimeOutput]):
@@ -152,6 +158,8 @@ class SpaceTime(Model[Scene, SpaceTimeOutput]):
     Raises:
         ValueError: if an option is out of its range, or the sizes do not fit each other.
     """
+
+    reads_clips = True
 
     def __init__(
         self,
@@ -455,8 +463,7 @@ class SpaceTime(Model[Scene, SpaceTimeOutput]):
 
     def loss(self, scene: Scene, output: SpaceTimeOutput, step: int) -> Losses:
         """SPACE's negative bound, plus lambda * continuity, plus (1 - lambda) * motion."""
-        names = ("nll", "kl_presence", "kl_depth", "kl_scale", "kl_shift", "kl_what", "kl_background")
-        per_frame = {name: getattr(output, name).flatten() for name in names}
+        per_frame = {name: getattr(output, name).flatten() for name in BOUND}
         parts = {name: value.mean() for name, value in per_frame.items()}
         bound = torch.stack(list(parts.values())).sum()
         alignment = output.alignment[0]

@@ -10,8 +10,10 @@ from torch import Tensor
 from torch.func import functional_call
 
 from objectscape.checkpoints import space as importer
+from objectscape.metrics.few_shot import RidgeClassifier
 from objectscape.models.space_time import SpaceTime
 from objectscape.nn.distributions import posterior_means
+from objectscape.nn.grid_objects import describe
 from objectscape.nn.motion_supervision import (
     DynamicSchedule,
     MotionTargets,
@@ -148,4 +150,25 @@ def run(case: Case) -> None:
     case.finish()
 
 
-KINDS = {"space_time/moc_losses": losses, "space_time/tcspace": run}
+def description(case: Case) -> None:
+    inputs = case.inputs()
+    there = inputs["z_pres_prob"][0, :, 0] > case.config["threshold"]
+    what, where = inputs["z_what"][0][there], inputs["z_where"][0][there]
+    case.compare("encodings", what)
+    case.compare("positions", where)
+    case.compare("positions_size_false", where[:, :2])  # upstream gives the sizes; ours has no such option
+    classifier = RidgeClassifier(
+        weight=inputs["ridge_coef"], bias=inputs["ridge_intercept"], classes=inputs["ridge_classes"]
+    )
+    found = describe(what, where, classifier)
+    labels = [int(label) for label, boxes in found.items() for _ in boxes]
+    case.compare("scene_labels", torch.tensor(labels))
+    case.compare("scene_positions", torch.tensor([box for boxes in found.values() for box in boxes]))
+    case.finish()
+
+
+KINDS = {
+    "space_time/moc_losses": losses,
+    "space_time/tcspace": run,
+    "space_time/scene_description": description,
+}
