@@ -310,7 +310,9 @@ def test_load_gives_the_trained_model(run: Path) -> None:
     assert objectscape.show(images, output).get_size_inches()[0] > 2
 
 
-def test_a_class_of_the_users_own_is_named_by_its_import_path() -> None:
+def test_a_class_of_the_users_own_is_named_by_its_import_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OBJECTSCAPE_TRUST", "")
+    monkeypatch.setattr(sys, "path", list(sys.path))
     tetrominoes = "objectscape.data.synthetic.tetrominoes.Tetrominoes"
     data = load(["recipe=slot_attention/tiny", f"data={tetrominoes}", "data.count=8"]).data
     assert data == {"_target_": tetrominoes, "count": 8}  # and nothing of the recipe's data

@@ -77,6 +77,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "argv", ["python"])
+    monkeypatch.setenv("OBJECTSCAPE_TRUST", "")
     known, threads = set(sys.modules), torch.get_num_threads()
     backend = matplotlib.get_backend()
     matplotlib.use("agg")

@@ -17,19 +17,21 @@ from objectscape.version import __version__
 
 if TYPE_CHECKING:
     from objectscape.api import load, show
+    from objectscape.building import trust
     from objectscape.contract import Model
     from objectscape.scene import Decomposition, Losses, Scene, Spec
 
 _HOMES = {
     "load": "objectscape.api",
     "show": "objectscape.api",
+    "trust": "objectscape.building",
     "Model": "objectscape.contract",
     "Scene": "objectscape.scene",
     "Decomposition": "objectscape.scene",
     "Losses": "objectscape.scene",
     "Spec": "objectscape.scene",
 }
-__all__ = ["Decomposition", "Losses", "Model", "Scene", "Spec", "__version__", "load", "show"]
+__all__ = ["Decomposition", "Losses", "Model", "Scene", "Spec", "__version__", "load", "show", "trust"]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -12,38 +12,23 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from objectscape import building
 from objectscape.contract import FORMAT, Model
 from objectscape.files import read_json, replacing, write_text
-from objectscape.names import did_you_mean
 from objectscape.scene import Spec
 from objectscape.version import __version__
 
-
-def import_class(path: str) -> type[nn.Module]:
-    """The model class named by an import path.
-
-    Raises:
-        ValueError: if there is no such class or it is not an `nn.Module`.
-    """
-    module_name, _, class_name = path.rpartition(".")
-    try:
-        module = importlib.import_module(module_name)
-    except (ImportError, ValueError) as error:
-        raise ValueError(f"cannot import the model class {path!r}: {error}") from error
-    found = getattr(module, class_name, None)
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        classes = [
-            name for name, value in vars(module).items() if isinstance(value, type) and issubclass(value, nn.Module)
-        ]
-        raise ValueError(f"{module_name} has no model class {class_name!r}.{did_you_mean(class_name, classes)}")
-    return found
+WEIGHTS = "model.safetensors"
+NOT_ARGUMENTS = ("format", "objectscape", "step", "data", "sha256")
+"""What config.json holds besides the description of the model."""
 
 
 def save_model(model: Model, folder: Path, *, data: Spec | None = None, step: int | None = None) -> None:
     """Write the model to `folder`; an earlier model there is replaced only once the new one is complete."""
-    description = {**model.description, "step": step, "data": data.to_dict() if data else None}
-    with replacing(folder / "model.safetensors") as temporary:
+    with replacing(folder / WEIGHTS) as temporary:
         save_file({name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}, temporary)
+        checksum = sha256(temporary)
+    description = {**model.description, "step": step, "data": data.to_dict() if data else None, "sha256": checksum}
     write_text(folder / "config.json", json.dumps(description, indent=2) + "\n")
 
 
@@ -66,14 +51,25 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def load_model(folder: Path, **overrides: Any) -> nn.Module:
-    """Build the model that `save_model` wrote and give it its weights. `overrides` replace constructor arguments."""
+    """Build the model that `save_model` wrote and give it its weights. `overrides` replace constructor arguments.
+
+    Raises:
+        FileNotFoundError, ValueError: if a file is missing, damaged, or names a class that a file may not name (see
+            `objectscape.building`).
+    """
     config = read_config(folder)
-    cls = import_class(config["_target_"])
-    arguments = {k: v for k, v in config.items() if k not in ("_target_", "format", "objectscape", "step", "data")}
-    model = build_model(cls, {**arguments, **overrides})
-    file = folder / "model.safetensors"
+    try:
+        model = building.build({**{k: v for k, v in config.items() if k not in NOT_ARGUMENTS}, **overrides}, "model")
+    except ValueError as error:
+        raise ValueError(str(error) if overrides else f"{folder / 'config.json'}: {error}") from error
+    file = folder / WEIGHTS
     if not file.is_file():
-        raise FileNotFoundError(f"{folder} has a config.json but no model.safetensors; copy it there")
+        raise FileNotFoundError(f"{folder} has a config.json but no {WEIGHTS}; copy it there")
+    if config.get("sha256") not in (None, sha256(file)):
+        raise ValueError(
+            f"{file} is not the file that config.json describes (its SHA-256 is another): copy it again, or save the "
+            "model again"
+        )
     try:
         weights = load_file(file)
     except SafetensorError as error:
@@ -82,17 +78,10 @@ def load_model(folder: Path, **overrides: Any) -> nn.Module:
     return model.eval()
 
 
-def build_model(cls: type[nn.Module], arguments: dict[str, Any]) -> nn.Module:
-    """`cls(**arguments)`; an unknown argument is answered with the near matches."""
-    import inspect
-
-    allowed = [name for name in inspect.signature(cls.__init__).parameters if name != "self"]
-    for name in arguments:
-        if name not in allowed:
-            raise ValueError(
-                f"{cls.__name__} has no option {name!r}.{did_you_mean(name, allowed)} Its options: {', '.join(allowed)}"
-            )
-    return cls(**arguments)
+def sha256(file: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def load_weights(model: nn.Module, weights: dict[str, torch.Tensor], *, source: str) -> None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from objectscape import building
 from objectscape.files import read_json, read_yaml, write_text
 
 if TYPE_CHECKING:  # torch is imported by the functions that need it: `objectscape compare` does not
@@ -109,14 +110,15 @@ class RunFolder:
 
     def load_model(self, **overrides: Any) -> nn.Module:
         """The trained model: the final one, or the last checkpoint's if the run has not finished."""
-        from objectscape.checkpoints.native import build_model, import_class, load_model, load_weights
+        from objectscape.checkpoints.native import load_model, load_weights
 
         if (self.model_folder / "config.json").is_file():
             return load_model(self.model_folder, **overrides)
         checkpoint = read_checkpoint(self.checkpoint)
-        arguments: Any = OmegaConf.to_container(self.config().model, resolve=True)
-        cls = import_class(arguments.pop("_target_"))
-        model = build_model(cls, {**arguments, **overrides})
+        config = self.config()
+        building.check_file(config, str(self.path / "config.yaml"))
+        description: Any = OmegaConf.to_container(config.model, resolve=True)
+        model = building.build({**description, **overrides}, "model")
         weights = {k.removeprefix("model."): v for k, v in checkpoint["state_dict"].items() if k.startswith("model.")}
         load_weights(model, weights, source=str(self.checkpoint))
         return model.eval()

@@ -32,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="objectscape",
         description="Learn structured representations of scenes without labels.",
-        epilog="`objectscape VERB --help` says more. Set OBJECTSCAPE_DEBUG=1 to see tracebacks.",
+        epilog="`objectscape VERB --help` says more. Files are data: a class of your own that a run folder names is\n"
+        "built only with --trust MODULE (any verb). Set OBJECTSCAPE_DEBUG=1 to see tracebacks.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="store_true", help="print the version")
@@ -59,14 +60,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(verb: str, words: list[str]) -> int:
     # Threads that spin long while they wait ruin each other on busy cores; a short spin costs nothing on idle ones.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    sys.path.insert(0, os.getcwd())  # a model or data set of the user's own, named by import path
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     logging.getLogger("objectscape").setLevel(logging.INFO)
     name = {"list": "listing"}.get(verb, verb.replace("-", "_"))  # a submodule called list would hide the builtin here
     if os.environ.get("OBJECTSCAPE_DEBUG"):
-        return importlib.import_module(f"objectscape.cli.{name}").main(words)
+        return importlib.import_module(f"objectscape.cli.{name}").main(_trust(words))
     try:
-        return importlib.import_module(f"objectscape.cli.{name}").main(words)
+        return importlib.import_module(f"objectscape.cli.{name}").main(_trust(words))
     except KeyboardInterrupt as interrupt:
         print(f"\nobjectscape: interrupted. {interrupt}".rstrip(), file=sys.stderr)
         return 130
@@ -79,6 +79,25 @@ def _run(verb: str, words: list[str]) -> int:
             raise
         print(f"objectscape {verb}: {cause}", file=sys.stderr)
         return 1
+
+
+def _trust(words: list[str]) -> list[str]:
+    """The words without `--trust MODULE`, whose modules are trusted from here on."""
+    if not any(word.partition("=")[0] == "--trust" for word in words):
+        return words
+    from objectscape.building import trust
+
+    rest, after = [], iter(words)
+    for word in after:
+        option, _, value = word.partition("=")
+        if option != "--trust":
+            rest.append(word)
+            continue
+        module = value or next(after, None)
+        if not module:
+            raise ValueError("--trust needs the name of a module whose classes a run's files may name")
+        trust(*module.split(","))
+    return rest
 
 
 USER_ERRORS = (ValueError, OSError, ModuleNotFoundError)

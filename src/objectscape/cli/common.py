@@ -81,11 +81,10 @@ def open_model(folder: Path, options: dict[str, str]) -> nn.Module:
     assert isinstance(values, dict)
     try:
         return RunFolder.open(folder).load_model(**{str(key): value for key, value in values.items()})
-    except TypeError as error:  # of a value such as slots=many
+    except ValueError as error:
         if not options:
             raise
-        words = " ".join(f"model.{key}={value}" for key, value in options.items())
-        raise ValueError(f"the model cannot be built with {words}: {error}") from error
+        raise ValueError(f"with {' '.join(f'model.{k}={v}' for k, v in options.items())}: {error}") from error
 
 
 def data_config(run: RunFolder | None, words: list[str]) -> DictConfig:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from objectscape import building
 from objectscape.files import read_yaml
 from objectscape.names import did_you_mean, unknown
 
@@ -76,7 +76,7 @@ def prune(config: DictConfig) -> DictConfig:
     for part in ("model", "data"):
         node = config.get(part)
         if node is not None:
-            allowed = arguments(node._target_) | (ANY_DATA if part == "data" else {})
+            allowed = arguments(node._target_, part) | (ANY_DATA if part == "data" else {})
             surplus = [key for key in node if not str(key).startswith("_") and key not in allowed]
             with open_dict(node):
                 for key in surplus:
@@ -94,6 +94,7 @@ def prepare(words: list[str]) -> list[str]:
         ValueError: for unknown keys or names (with near matches) and values of the wrong type.
     """
     words = [part for word in readable(words) for part in _own_class(word)]
+    _trust(words)
     overrides = parse(words)
     chosen = [o for o in overrides if o.key_or_group in GROUPS and not o.is_delete()]
     for override in chosen:
@@ -131,6 +132,8 @@ def from_file(path: Path, words: list[str]) -> DictConfig:
         raise ValueError(f"{path} has no {' and no '.join(lacking)}: it is not, or not all of, a run's configuration")
     config.run_dir = None  # that folder is taken
     words = readable(words)
+    _trust(words)
+    building.check_file(config, str(path))
     for override, word in zip(parse(words), words, strict=True):
         if override.key_or_group in GROUPS:
             raise ValueError(f"{word}: the recipe, model and data are fixed by {path}; override their fields instead")
@@ -154,6 +157,20 @@ def _own_class(word: str) -> list[str]:
     if group not in ("model", "data") or "." not in name or name in options(group) or set(name) & set(",/'\""):
         return [word]
     return [f"~{group}", f"++{group}._target_={name}"]
+
+
+def _trust(words: list[str]) -> None:
+    """A class that the user names here is one that the user trusts."""
+    for word in words:
+        key, _, target = word.lstrip("+").partition("=")
+        kind = building.kind_at(key.removesuffix("._target_")) if key.endswith("._target_") else None
+        for name in target.split(",") if kind else ():
+            module = name.strip().rpartition(".")[0]
+            try:
+                building.check_target(name.strip(), kind or "")
+            except ValueError:
+                if module:
+                    building.trust(module)
 
 
 def _values(override: Override) -> list[str]:
@@ -181,46 +198,47 @@ def _check(config: DictConfig, override: Override, word: str) -> str:
             raise ValueError(f"unknown option {path!r}: {where} has no {part!r}.{did_you_mean(part, known)}")
         node = node[part]
     target = "lightning.pytorch.Trainer" if path.startswith("trainer.") else node.get("_target_")
-    accepted = arguments(target) | (ANY_DATA if parents == ["data"] else {})
+    kind = "trainer" if path.startswith("trainer.") else building.kind_at(".".join(parents)) or ""
+    accepted = arguments(target, kind) | (ANY_DATA if parents == ["data"] else {})
     if leaf in node:
         current = node.get(leaf)
         if isinstance(current, DictConfig) and not isinstance(override.value(), dict | None):
             keys = ", ".join(str(key) for key in current)
             raise ValueError(f"{word}: {path} has parts; set them as {path}.KEY=VALUE, KEY one of {keys}")
-        _check_type(path, current, override, _annotation(target, leaf))
+        _check_type(path, current, override, _annotation(target, kind, leaf))
         return word
     if leaf in accepted:
-        _check_type(path, accepted[leaf], override, _annotation(target, leaf))
+        _check_type(path, accepted[leaf], override, _annotation(target, kind, leaf))
         return f"++{word}"
     known = sorted({*(str(key) for key in node if not str(key).startswith("_")), *accepted} - {"split", "params"})
     near = did_you_mean(leaf, known)
     raise ValueError(f"unknown option {path!r}." + (near if near else f" Options there: {', '.join(known)}"))
 
 
-def arguments(target: str | None) -> dict[str, Any]:
-    """{name: default} of the arguments that the class or function at an import path takes.
+def arguments(target: str | None, kind: str) -> dict[str, Any]:
+    """{name: default} of the arguments that the class at an import path takes (see `objectscape.building`).
 
     Raises:
-        ValueError: if there is nothing at that path.
+        ValueError: if there is no such class, or a description of this kind may not name it.
     """
-    return {name: None if p.default is p.empty else p.default for name, p in _parameters(target).items()}
+    return {name: None if p.default is p.empty else p.default for name, p in _parameters(target, kind).items()}
 
 
-def _parameters(target: str | None) -> dict[str, inspect.Parameter]:
+def _parameters(target: str | None, kind: str) -> dict[str, inspect.Parameter]:
     if target is None:
         return {}
-    module, _, name = target.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"_target_={target}: {error}") from error
+    found: Any
+    if kind == "trainer":
+        from lightning.pytorch import Trainer as found
+    else:
+        found = building.find_class(target, kind)
     parameters = inspect.signature(inspect.unwrap(found.__init__)).parameters  # Lightning wraps it
     return {name: parameter for name, parameter in parameters.items() if name != "self"}
 
 
-def _annotation(target: str | None, name: str) -> str | None:
+def _annotation(target: str | None, kind: str, name: str) -> str | None:
     """The type that the argument of a `_target_` has, in words; "int" for an option of ours."""
-    parameter = _parameters(target).get(name)
+    parameter = _parameters(target, kind).get(name)
     if parameter is None:
         return "int" if target is None else None
     return getattr(parameter.annotation, "__name__", str(parameter.annotation))

@@ -122,7 +122,7 @@ def make(name: str, settings: dict[str, str]) -> int:
     reader, name = name, MAKERS.get(name, name)
     if name == MAKERS["atari"] and "game" not in settings:
         raise ValueError("say which game: objectscape data make atari game=Pong n=640 path=pong.h5")
-    if "count" not in configs.arguments(_config(name, {})._target_):
+    if "count" not in configs.arguments(_config(name, {})._target_, "data"):
         raise ValueError(f"{name} is read from files, not rendered; use `objectscape data convert {name}`")
     target = _target(settings, reader)
     counts: dict[str, int | None] = {split: _count(split, settings.pop(split)) for split in SPLITS if split in settings}
@@ -145,10 +145,10 @@ def convert(name: str, settings: dict[str, str]) -> int:
     if "source" not in settings:
         raise ValueError(f"say what to convert: objectscape data convert {name} source=FILE_OR_FOLDER path={name}.h5")
     target = _target(settings, name)
-    if "path" not in configs.arguments(_config(name, {})._target_):
+    if "path" not in configs.arguments(_config(name, {})._target_, "data"):
         raise ValueError(f"{name} is rendered, not read from files; use `objectscape data make {name}`")
     settings["path"] = settings.pop("source")
-    if "check" in configs.arguments(_config(name, settings)._target_):
+    if "check" in configs.arguments(_config(name, settings)._target_, "data"):
         settings.setdefault("check", "true")
     splits = {}
     for split in SPLITS:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from objectscape.building import foreign
 from objectscape.checkpoints.run_folder import RunFolder
 from objectscape.cli import config as configs
 from objectscape.files import write_text
@@ -117,8 +118,9 @@ def finish(run: RunFolder) -> None:
 
     write_readme(run)
     path = shlex.quote(str(run.path))
+    words = " ".join([path, *(f"--trust {module}" for module in foreign(run.config()))])
     print(
-        f"done: {run.path}\n  objectscape evaluate {path}\n  objectscape show {path}\n  tensorboard --logdir {path}",
+        f"done: {run.path}\n  objectscape evaluate {words}\n  objectscape show {words}\n  tensorboard --logdir {path}",
         file=sys.stderr,
     )
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from objectscape.building import build, find_class
 from objectscape.data.dataset import SceneDataset
 from objectscape.data.resizing import resized
 
@@ -28,19 +28,15 @@ def build_data(config: DictConfig, split: str) -> SceneDataset:
     """The split of the data set that `config` (a recipe's `data`) describes.
 
     Raises:
-        ValueError: if the configuration is incomplete, or describes something else.
+        ValueError: if the configuration is incomplete, or describes what may not be built.
     """
     check_complete(config)
     values: Any = OmegaConf.to_container(config, resolve=True)
     size = None if takes_image_size(values["_target_"]) else values.pop("image_size", None)
-    dataset = instantiate(values, split=split)
-    if not isinstance(dataset, SceneDataset):
-        raise ValueError(
-            f"data._target_={config.get('_target_')!r} made a {type(dataset).__name__}, not a SceneDataset"
-        )
+    dataset: SceneDataset = build(values, "data", split=split)
     return dataset if size is None else resized(dataset, size)
 
 
 def takes_image_size(target: str) -> bool:
     """Does the data set at an import path make or read its scenes in any size? Scenes of the others are resized."""
-    return "image_size" in inspect.signature(get_class(target)).parameters
+    return "image_size" in inspect.signature(find_class(target, "data")).parameters

@@ -9,18 +9,19 @@ import shutil
 import signal
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from hydra.utils import instantiate
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from objectscape.building import build, resolve
 from objectscape.checkpoints.native import save_model
 from objectscape.checkpoints.run_folder import RunFolder, read_checkpoint
 from objectscape.data.building import build_data
@@ -85,7 +86,7 @@ def fit(config: DictConfig, run: RunFolder, *, resume: bool = False) -> nn.Modul
     """
     torch.manual_seed(config.seed)
     train_data, val_data = build_data(config.data, "train"), build_data(config.data, "val")
-    model = instantiate(config.model, _convert_="all")  # plain lists, which the saved configuration can hold
+    model = build(config.model, "model")
     check_fit(model, train_data)
     checkpoint = read_checkpoint(run.checkpoint) if resume else None
     start = checkpoint["global_step"] if checkpoint else 0
@@ -98,11 +99,11 @@ def fit(config: DictConfig, run: RunFolder, *, resume: bool = False) -> nn.Modul
         )
     task = Task(
         model,
-        optimizer=instantiate(config.optimizer, _partial_=True),
-        schedule=instantiate(config.schedule),
+        optimizer=_maker(config.optimizer),
+        schedule=build(config.schedule, "schedule"),
         seed=config.seed,
         groups={name: _group(options) for name, options in config.groups.items()},
-        controller=instantiate(config.geco),
+        controller=build(config.geco, "geco"),
         compile=config.compile,
         log_every=config.every.log,
     )
@@ -186,10 +187,16 @@ def _finish(run: RunFolder, checkpoint: dict[str, Any], train_data: SceneDataset
     return model
 
 
+def _maker(description: DictConfig) -> Callable[..., torch.optim.Optimizer]:
+    """What makes the optimizer of a description from parameter groups."""
+    cls, options = resolve(description, "optimizer")
+    return partial(cls, **options)
+
+
 def _group(options: DictConfig) -> Any:
     """Options of the run's optimizer, or what makes an optimizer of its own."""
     if "_target_" in options:
-        return instantiate(options, _partial_=True)
+        return _maker(options)
     return OmegaConf.to_container(options, resolve=True)
 
 
@@ -198,7 +205,7 @@ def _loggers(config: DictConfig, run: RunFolder, resume_step: int | None) -> lis
     if config.loggers.tensorboard:
         loggers.append(TensorBoardLogger(run.path, name="tensorboard", version=""))
     extras = [config.loggers[name] for name in ("wandb", "mlflow") if config.loggers[name] is not None]
-    return loggers + [instantiate(extra, save_dir=str(run.path)) for extra in extras]
+    return loggers + [build(extra, "logger", save_dir=str(run.path)) for extra in extras]
 
 
 @contextmanager
