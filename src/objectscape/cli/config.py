@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from pathlib import Path
 from typing import Any
@@ -229,7 +230,7 @@ def _parameters(target: str | None, kind: str) -> dict[str, inspect.Parameter]:
         return {}
     found: Any
     if kind == "trainer":
-        from lightning.pytorch import Trainer as found
+        found = importlib.import_module("lightning.pytorch").Trainer  # not needed by commands about data
     else:
         found = building.find_class(target, kind)
     parameters = inspect.signature(inspect.unwrap(found.__init__)).parameters  # Lightning wraps it
