@@ -65,16 +65,16 @@ def load_model(folder: Path, **overrides: Any) -> nn.Module:
     file = folder / WEIGHTS
     if not file.is_file():
         raise FileNotFoundError(f"{folder} has a config.json but no {WEIGHTS}; copy it there")
-    if config.get("sha256") not in (None, sha256(file)):
-        raise ValueError(
-            f"{file} is not the file that config.json describes (its SHA-256 is another): copy it again, or save the "
-            "model again"
-        )
     try:
         weights = load_file(file)
     except SafetensorError as error:
         raise ValueError(f"{file} is not a complete safetensors file ({error}); copy or save it again") from error
     load_weights(model, weights, source=str(file))
+    if config.get("sha256") not in (None, sha256(file)):
+        raise ValueError(
+            f"{file} is not the file that config.json describes (its SHA-256 is another): copy it again, or save the "
+            "model again"
+        )
     return model.eval()
 
 
