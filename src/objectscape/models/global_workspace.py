@@ -13,13 +13,13 @@ and learns from four losses between latents, L_d being the loss of domain d:
     contrastive   s_d and s_d' of a row are alike      rows that have both
 
 Design decisions:
-- `forward` encodes every domain once and decodes every state once; the four losses are free functions of what it returns.
-- Supervised terms are trained first (`cycles_from`): with all four from the start each domain settles in a code of its own,
-  with good losses and wrong shapes (measured). The published schedules are recipes.
-- Frozen domains stay in eval mode whatever is called. A saved workspace holds its domains: its folder is self-contained.
-- `reduction="bimgw"` takes unsupervised losses over every row that has the domain and contrasts tanh states;
-  "shimmer" takes them over rows that have only that domain and contrasts encodings before tanh; "broadcast" is shimmer's
-  fusion: states of every subset of a group are decoded into every domain.
+- `forward` encodes every domain once and decodes every state once; the four losses are functions of what it returns.
+- Supervised terms are trained first (`cycles_from`): with all four from the start each domain settles in a code of its
+  own, with good losses and wrong shapes (measured). The published schedules are recipes.
+- Frozen domains stay in eval mode whatever is called. A saved workspace holds its domains: its folder is all it needs.
+- `reduction="bimgw"` takes unsupervised losses over every row that has the domain and contrasts tanh states; "shimmer"
+  takes them over rows that have only that domain and contrasts encodings before tanh; "broadcast" is shimmer's fusion:
+  states of every subset of a group are decoded into every domain.
 """
 
 from __future__ import annotations
@@ -169,14 +169,17 @@ class GlobalWorkspace(Model[Multimodal, WorkspaceOutput]):
                 ],
             )
         names = list(built)
-        self.selection = {
+        selections: dict[str, Callable[[], nn.Module]] = {
             "sum": SumSelection,
             "equal": EqualSelection,
             "single": SingleSelection,
             "random": lambda: RandomSelection(temperature=temperature),
             "attention": lambda: AttentionSelection(domains=names, size=state_size, head_size=state_size),
             "precision": lambda: PrecisionSelection(domains=names, state_size=state_size),
-        }[selection]()
+        }
+        if selection not in selections:
+            raise ValueError(f"selection={selection!r}; choose one of {', '.join(selections)}")
+        self.selection = selections[selection]()
         scale = torch.tensor(LOG_SCALE)
         self.log_scale = nn.Parameter(scale) if learned_scale else None
 
@@ -201,8 +204,9 @@ class GlobalWorkspace(Model[Multimodal, WorkspaceOutput]):
         """
         if name not in self.parts:
             raise ValueError(f"this workspace has no domain {name!r}; it joins {', '.join(self.domains)}")
-        part: Any = self.parts[name]
-        return part.module if isinstance(part, Frozen) else part
+        part = self.parts[name]
+        found: Any = part.module if isinstance(part, Frozen) else part
+        return found
 
     def latent(self, batch: Multimodal, name: str) -> Tensor:
         """(B, D) the domain's latent: saved (entry "<name>_latent" of the batch) or encoded now."""
@@ -307,7 +311,11 @@ class GlobalWorkspace(Model[Multimodal, WorkspaceOutput]):
             }
         vectors = output.states if self.reduction == "bimgw" else output.encodings
         scale = LOG_SCALE if self.log_scale is None else self.log_scale
-        found["contrastive"] = contrastive_losses(vectors, output.present, kind=self.contrastive, log_scale=scale)
+        present = output.present
+        if self.reduction != "bimgw":  # shimmer contrasts rows that have exactly two domains
+            two = torch.stack(list(present.values())).sum(0) == 2
+            present = {name: rows & two for name, rows in present.items()}
+        found["contrastive"] = contrastive_losses(vectors, present, kind=self.contrastive, log_scale=scale)
         return found
 
 
@@ -318,7 +326,7 @@ LatentLosses = Mapping[str, Callable[[Tensor, Tensor], Tensor]]
 
 def translation_losses(output: WorkspaceOutput, losses: LatentLosses) -> dict[str, Tensor]:
     """{"d>d'": scalar} over rows that have both domains."""
-    found = {}
+    found: dict[str, Tensor] = {}
     for key, predicted in output.decoded.items():
         source, to = key.split(">")
         if source != to:
@@ -442,9 +450,7 @@ class _Decoder(nn.Module):
         return torch.cat([head(hidden) for head in self.heads], 1)
 
 
-def _layers(
-    inside: int, hidden: int, more: int, nonlinear: Callable[[], nn.Module], dropout: float
-) -> list[nn.Module]:
+def _layers(inside: int, hidden: int, more: int, nonlinear: Callable[[], nn.Module], dropout: float) -> list[nn.Module]:
     """A hidden layer, and `more` of them; none at all for more=-1."""
     found: list[nn.Module] = []
     for number in range(more + 1):

@@ -86,7 +86,7 @@ class AttentionSelection(nn.Module):
     def forward(self, latents: Group, encodings: Group) -> dict[str, Tensor]:
         keys = torch.stack([self.keys[name](latents[name]) for name in encodings], 1)  # (B, D, head)
         stacked = torch.stack(list(encodings.values()), 1)  # (B, D, k)
-        query = self.query(self.first).expand(len(keys), -1)  # type: ignore[arg-type]
+        query = self.query(self.first).expand(len(keys), -1)
         weights = torch.einsum("bdh,bh->bd", keys, query).softmax(1)
         for _ in range(self.steps):
             query = self.query((weights[..., None] * stacked).sum(1))

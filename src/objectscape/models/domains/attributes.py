@@ -1,8 +1,8 @@
 """Attributes of a Simple Shape as a domain: directly (bimGW's "proto-language"), or through a small VAE (shimmer-ssd).
 
 A row is (class, x, y, size, rotation, red, green, blue): pixels with y pointing up, radians, 0..255. Both turn it into
-(one-hot class; x, y, size, cos, sin, red, green, blue) with numbers in [-1, 1]. bimGW divides lengths by the size of the
-image ("image"), shimmer-ssd by the ranges that occur ("ranges").
+(one-hot class; x, y, size, cos, sin, red, green, blue) with numbers in [-1, 1]. bimGW divides lengths by the size of
+the image ("image"), shimmer-ssd by the ranges that occur ("ranges").
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class Attributes(Domain):
         domain: name of the entry in a batch, (B, 8) rows.
         scale: "image" divides lengths by `image_size`, "ranges" by the ranges of the published data.
         image_size: pixels.
-        metric: loss of the class. "likelihood": the decoder's class scores are log-probabilities (bimGW); "squared": the
-            whole vector under a squared error, as shimmer treats raw attributes.
+        metric: loss of the class. "likelihood": the decoder's class scores are log-probabilities (bimGW); "squared":
+            the whole vector under a squared error, as shimmer treats raw attributes.
     """
 
     def __init__(
@@ -160,7 +160,8 @@ class AttributeVAE(Domain):
         return DomainOutput(latent=mean, logvar=logvar, decoded=self.draw(latent))
 
     def loss(self, batch: Multimodal, output: DomainOutput, step: int) -> Losses:
-        assert output.logvar is not None and output.decoded is not None
+        assert output.logvar is not None
+        assert output.decoded is not None
         rows = batch.domains[self.domain]
         target = to_vector(rows[:, :WIDTH], scale="ranges")
         kind = F.cross_entropy(output.decoded[:, :3], rows[:, 0].long())

@@ -3,11 +3,12 @@
 `network="strided"` is the published one: four strided convolutions, three transposed ones. On two CPU cores it is slow,
 and at its published pixel error it draws gray shapes. `network="patches"` is ours: patches in, patches out, batch
 normalization (without it, it falls back to a black picture), first output near black, a KL that starts small.
-`paints="mask"` draws one mask times one color: hue, which comes last under a squared error, is then told apart from shape.
+`paints="mask"` draws one mask times one color: hue comes last under a squared error, and is then told apart from shape.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Literal
 
@@ -104,7 +105,8 @@ class VisualVAE(Domain):
 
     def loss(self, batch: Multimodal, output: DomainOutput, step: int) -> Losses:
         """Gaussian likelihood of the pixels and KL, in nats per picture; `mse` is of a pixel and channel."""
-        assert output.logvar is not None and output.decoded is not None
+        assert output.logvar is not None
+        assert output.decoded is not None
         squared = (self._pixels(batch.domains[self.domain]) - output.decoded.float()).square()
         log_sigma = self._log_sigma(squared)
         constant = log_sigma + 0.5 * math.log(2 * math.pi)
@@ -125,7 +127,7 @@ def _strided(size: int, latent: int, width: int, channels: int) -> tuple[nn.Modu
     kernel, pad = (4, 1) if size == 32 else (5, 2)
     sizes = [3, width // 8, width // 4, width // 2, width]
     encoder: list[nn.Module] = []
-    for inside, outside in zip(sizes, sizes[1:], strict=False):
+    for inside, outside in itertools.pairwise(sizes):
         conv = nn.Conv2d(inside, outside, kernel, 2, pad, bias=False)
         encoder += [conv, nn.BatchNorm2d(outside), nn.ReLU()]
     wide = [width, width // 2, width // 4] if size == 32 else [width, width // 2, width // 4, width // 8]
@@ -134,7 +136,7 @@ def _strided(size: int, latent: int, width: int, channels: int) -> tuple[nn.Modu
         nn.BatchNorm2d(width),
         nn.ReLU(),
     ]
-    for inside, outside in zip(wide, wide[1:], strict=False):
+    for inside, outside in itertools.pairwise(wide):
         up = nn.ConvTranspose2d(inside, outside, kernel, 2, pad, output_padding=int(size == 64), bias=False)
         decoder += [up, nn.BatchNorm2d(outside), nn.ReLU()]
     if size == 32:
