@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -17,6 +18,7 @@ from objectscape.nn.distributions import sample_gaussian
 from objectscape.scene import Scene
 from objectscape.training.geco import SoftplusGECO
 from tests.parity.case import Case
+from tests.parity.runners.geco import reconstruction_term
 
 UNSEEN = (
     "calls/dynamics_",  # layers of the interaction network, there one pair or slot at a time; its result is compared
@@ -106,7 +108,7 @@ def _prefixed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def published_total(output: SSWMOutput, model: sswm.SSWM, geco: SoftplusGECO | None, kl_beta: float) -> Tensor:
     """The value of the released loss, whose gradient is that of ours."""
-    term = geco.reconstruction_term if geco else lambda error: error
+    term = partial(reconstruction_term, geco) if geco else lambda error: error
     total = torch.zeros((), dtype=torch.float64)
     for nll, kl, weight in zip(
         output.evaluation_nll.mean(0), output.evaluation_kl.sum(2).mean(0), output.evaluation_weight[0], strict=True
@@ -261,7 +263,7 @@ def run_vrnn(case: Case) -> None:
             total = model.loss(scene, output, 0).total
             case.compare_gradients(total, leaves, skip=("geco_C_ema", "geco_beta"))
             nll, kl = output.nll.mean(0), output.kl.mean(0)
-            term = geco.reconstruction_term if geco else lambda error: error
+            term = partial(reconstruction_term, geco) if geco else lambda error: error
             computed = {
                 "total_loss": sum(term(a) + config["kl_beta"] * b for a, b in zip(nll, kl, strict=True)),
                 "nll": nll.sum(),
@@ -330,7 +332,7 @@ def run_geco(case: Case) -> None:
         weight = torch.nn.functional.softplus(geco.beta)
         constraint.append(weight * geco.constraint)
         slope.append(-weight)
-        geco.update(error)
+        geco.adapt(error)
         average.append(geco.constraint)
         beta.append(geco.beta)
     for name, values in {
