@@ -81,7 +81,7 @@ def fails(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (["recipe=quickstart", "geco.goal=0.5"], "+geco.goal=..."),
         (["config=."], "no configuration config.yaml"),
         (["recipe=quickstart", "data=folder", "data.path=Über uns/Fotos"], "Über uns/Fotos: no such folder"),
-        (["recipe=quickstart", "model.rest_bias=[1"], "cannot read 'model.rest_bias=[1'"),
+        (["recipe=quickstart", "model.noise=[1"], "cannot read 'model.noise=[1'"),
         (["recipe=quickstart", "run_dir=/dev/null/run"], "the run folder /dev/null/run cannot be made"),
         (["recipe=monet/multi_dsprites", "model.first_pixel_std=wide"], "first_pixel_std='wide'; expected a number"),
     ],

@@ -166,12 +166,29 @@ def test_decomposition(patch: int, height: int, width: int, training: bool) -> N
     assert not isinstance(model, Generates)
 
 
-def test_ties_between_masks_go_to_the_last_slot() -> None:
-    model = small()
+@pytest.mark.parametrize("training", [False, True])
+def test_ties_between_slots_go_to_the_one_with_most_tokens(training: bool) -> None:
+    model = small().train(training)
     with torch.no_grad():
         model.draw[-1].weight.zero_()
         model.draw[-1].bias.zero_()
-    assert (model(scene()).segments == 2).all()
+    output = model(scene())
+    sizes = output.attention.sum((2, 3))  # (B, K)
+    assert torch.equal(output.segments.flatten(1).long(), sizes.argmax(1, keepdim=True).expand(-1, 35 * 35))
+    shares = (sizes / sizes.sum(1, keepdim=True))[..., None, None, None].expand_as(output.masks)
+    torch.testing.assert_close(output.masks, shares)  # weight 1: a mask is the slot's share of the tokens
+    model.size_prior = 0.0
+    torch.testing.assert_close(model(scene()).masks, torch.full_like(output.masks, 1 / 3))
+
+
+def test_sizes_decide_but_do_not_teach_the_coloring() -> None:
+    """Else the masks of the image would reach the coloring, and painting by color would suffice (see the module)."""
+    model = small()
+    with torch.no_grad():  # all slots draw alike, whatever they hold
+        model.draw[-1].weight.zero_()
+    model.loss(scene(), model(scene()), 0).total.backward()
+    assert model.draw[-1].bias.grad.abs().max() > 0
+    assert model.embed.gate.grad.abs().max() == 0
 
 
 def test_sizes_that_do_not_fit_are_refused() -> None:
@@ -183,6 +200,8 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
         ColoringAutoencoder(patch=0)
     with pytest.raises(ValueError, match="noise=-1"):
         ColoringAutoencoder(noise=-1)
+    with pytest.raises(ValueError, match="size_prior=-1"):
+        ColoringAutoencoder(size_prior=-1)
 
 
 def test_any_number_of_slots_at_test_time() -> None:

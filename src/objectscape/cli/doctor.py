@@ -31,10 +31,14 @@ def main(words: list[str]) -> int:
     ).parse_args(words)
     import torch
 
+    from objectscape.training.precision import device_type, fast_bf16
+
     table = Table(title=f"objectscape {__version__}", title_justify="left", show_header=False)
     table.add_row("Python", platform.python_version())
     table.add_row("machine", f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads")
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    fast, why = fast_bf16(device_type("auto"))
+    table.add_row("trainer.precision=auto", f"{'bf16-mixed' if fast else '32-true'}: {why}")
     table.add_row("GPUs", ", ".join(devices) or "none: training runs on the CPU")
     missing = []
     for name in REQUIRED:

@@ -39,4 +39,9 @@ def main(words: list[str]) -> int:
             f"{metric}: {result['scores'][metric]['mean']:.4f}, measured {known['mean']:.4f} +- {known['sd']:.4f} over "
             f"{known['seeds']} seeds ({known['source']}): {verdict}"
         )
+    status = run.status()
+    console.print(
+        f"This run: {status['precision']}; threads: {status['threads']}. Another precision, thread count or processor "
+        "rounds otherwise, which makes another run of the same distribution: means and spreads agree, digits do not."
+    )
     return int(worse)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from objectscape.nn.instance_coloring import coordinates
 from objectscape.seeding import derive_generator
@@ -60,6 +60,23 @@ def chromaticity(image: Tensor) -> Tensor:
     """
     pixels = _unit(image)
     return pixels / pixels.amax(1, keepdim=True).clamp_min(1e-6)
+
+
+def mean_colors(image: Tensor, segments: Tensor) -> Tensor:
+    """Each image redrawn with one color per segment, the mean of its pixels.
+
+    Args:
+        image: (B, 3, H, W) uint8, or floating point in [0, 1].
+        segments: (B, H, W) int64, 0..K-1.
+
+    Returns:
+        (B, 3, H, W) float32 in [0, 1].
+    """
+    pixels = _unit(image)
+    member = nn.functional.one_hot(segments).to(pixels.dtype)  # (B, H, W, K)
+    sums = torch.einsum("bchw,bhwk->bck", pixels, member)
+    means = sums / member.sum((1, 2)).clamp_min(1)[:, None]  # (B, 3, K)
+    return torch.einsum("bck,bhwk->bchw", means, member)
 
 
 def _unit(image: Tensor) -> Tensor:

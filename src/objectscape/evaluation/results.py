@@ -104,9 +104,15 @@ def _spread(row: Mapping[str, Any]) -> str:
 def judge(value: float, known: Mapping[str, Any]) -> str:
     """How a value compares with one measured over several seeds: "as measured", "better" or "worse".
 
-    "As measured" is within three standard deviations, or one percent of the mean. A value that is not finite is worse.
+    Another seed, precision, thread count or processor makes another run of the same distribution, so "as measured" is
+    the 95 % prediction interval of one more run, from the mean and the sample standard deviation over `seeds` runs, or
+    one percent of the mean if that is wider. A value that is not finite is worse.
     """
-    margin = max(3 * known["sd"], 0.01 * abs(known["mean"]))
+    from scipy.stats import t  # here, because commands that only read results should start fast
+
+    seeds = known["seeds"]
+    spread = t.ppf(0.975, seeds - 1) * known["sd"] * math.sqrt(1 + 1 / seeds) if seeds > 1 else 0.0
+    margin = max(spread, 0.01 * abs(known["mean"]))
     if abs(value - known["mean"]) <= margin:
         return "as measured"
     better = value < known["mean"] if known.get("lower_is_better") else value > known["mean"]

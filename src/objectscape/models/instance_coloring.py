@@ -11,8 +11,10 @@ Four ideas, each from a larger model:
 
 Decisions: the decoder does not see the coloring's masks (with them, painting through color masks is perfect and shape
 is never needed); gradients reach the embeddings only through pooling weights and centers; small Gaussian noise on the
-slots in training; no prior over slots, so the model does not generate. In training the seeds are random; in evaluation
-they are the densest tokens, so that the same image always gives the same answer.
+slots in training; no prior over slots, so the model does not generate. Where several slots can draw the same pixels,
+as any slot can a plain background, the one that holds more tokens takes them, or else they would be shared at random.
+In training the seeds are random; in evaluation they are the densest tokens, so that the same image always gives the
+same answer.
 """
 
 from __future__ import annotations
@@ -61,9 +63,12 @@ class FourierCode(nn.Module):
         self.register_buffer("scales", math.pi / 2 * 2.0 ** torch.arange(frequencies), persistent=False)
         self.scales: Tensor
 
-    def forward(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """Rows (..., h) and columns (..., w) of a grid -> (..., h, w, D)."""
-        return self.rows(self._code(rows))[..., :, None, :] + self.columns(self._code(columns))[..., None, :, :]
+    def forward(self, rows: Tensor, columns: Tensor, *, offset: Tensor | None = None) -> Tensor:
+        """Rows (..., h) and columns (..., w) of a grid, and what is added everywhere (..., D) -> (..., h, w, D)."""
+        by_row = self.rows(self._code(rows))  # (..., h, D)
+        if offset is not None:
+            by_row = by_row + offset[..., None, :]  # here and not on the whole grid, which is w times larger
+        return by_row[..., :, None, :] + self.columns(self._code(columns))[..., None, :, :]
 
     def _code(self, x: Tensor) -> Tensor:
         angles = x[..., None] * self.scales
@@ -81,8 +86,9 @@ class ColoringAutoencoder(Model[Scene, ColoringOutput]):
         embedding: channels of a token's color, at least 2.
         frequencies: of the position codes. More give finer shapes within a slot and slower learning.
         noise: standard deviation of the Gaussian noise on the (normalized) slots in training.
-        rest_bias: added to the mask logit of the last slot, which holds what the coloring left over. Any slot can draw
-            a plain background, so without it the spare slots share the background at random.
+        size_prior: weight of a slot's size in its mask logits, which get `size_prior` times the log of the number of
+            tokens that the coloring gave it. It decides between slots that can draw the same pixels: with 0 the spare
+            slots share a plain background with the slot that holds it.
 
     Raises:
         ValueError: in `forward`, for images whose sides are not multiples of `patch`, or clips.
@@ -98,7 +104,7 @@ class ColoringAutoencoder(Model[Scene, ColoringOutput]):
         embedding: int = 8,
         frequencies: int = 2,
         noise: float = 0.3,
-        rest_bias: float = 0.25,
+        size_prior: float = 1.0,
     ) -> None:
         super().__init__()
         for name, value in {"patch": patch, "width": width, "hidden": hidden, "frequencies": frequencies}.items():
@@ -106,7 +112,9 @@ class ColoringAutoencoder(Model[Scene, ColoringOutput]):
                 raise ValueError(f"{name}={value}; at least 1 is needed")
         if noise < 0:
             raise ValueError(f"noise={noise}; a standard deviation is 0 or more")
-        self.slots, self.patch, self.noise, self.rest_bias = slots, patch, noise, rest_bias
+        if size_prior < 0:
+            raise ValueError(f"size_prior={size_prior}; a weight of 0 or more is needed")
+        self.slots, self.patch, self.noise, self.size_prior = slots, patch, noise, size_prior
         reach = patch // 2  # a token also sees this many pixels around its patch
         self.stem = nn.Conv2d(3, width, patch + 2 * reach, stride=patch, padding=reach)
         self.mix = nn.Conv2d(width, width, 3, padding=1)
@@ -121,7 +129,12 @@ class ColoringAutoencoder(Model[Scene, ColoringOutput]):
         )
         self.draw_slot = nn.Linear(width, hidden, bias=False)
         self.draw_place = FourierCode(frequencies=frequencies, outputs=hidden)
-        self.draw = nn.Sequential(nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 4 * patch * patch))
+        self.draw = nn.Sequential(
+            nn.ReLU(inplace=True),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(inplace=True),
+            nn.Linear(hidden, 4 * patch * patch),
+        )
 
     def forward(self, scene: Scene, *, noise: Tensor | None = None) -> ColoringOutput:
         """Decompose images; in training `noise` (B, h, w) in [0, 1] replaces the draw that chooses the seeds."""
@@ -140,7 +153,11 @@ class ColoringAutoencoder(Model[Scene, ColoringOutput]):
         slots, centers = self.pool(tokens, attention)  # (B, K, D), (B, K, 2)
         if self.training:
             slots = sample_gaussian(slots, slots.new_tensor(self.noise))
-        components, masks = self.decode(slots, centers, tokens.shape[1], tokens.shape[2])
+        components, logits = self.decode(slots, centers, tokens.shape[1], tokens.shape[2])
+        sizes = attention.detach().sum((2, 3))[
+            ..., None, None, None
+        ]  # (B, K, 1, 1, 1) tokens; a constant for the gradient
+        masks = (logits + self.size_prior * sizes.log()).softmax(1)
         return ColoringOutput(
             recon=(masks * components).sum(1),
             masks=masks,
@@ -163,17 +180,17 @@ class ColoringAutoencoder(Model[Scene, ColoringOutput]):
         grid = coordinates(weights.shape[2], weights.shape[3], weights)  # (2, h, w)
         centers = torch.einsum("bkhw,chw->bkc", weights, grid)
         place = self.pool_place(*_relative(centers, *weights.shape[2:]))  # (B, K, h, w, D)
-        seen = (self.values(tokens)[:, None] + place).relu()
+        seen = (self.values(tokens)[:, None] + place).relu_()
         return self.slot(torch.einsum("bkhw,bkhwd->bkd", weights, seen)), centers
 
     def decode(self, slots: Tensor, centers: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Slots (B, K, D), centers (B, K, 2), grid size h, w -> pictures (B, K, 3, H, W) and masks (B, K, 1, H, W)."""
-        place = self.draw_place(*_relative(centers, height, width))  # (B, K, h, w, hidden)
-        drawn = self.draw(self.draw_slot(slots)[:, :, None, None] + place)  # (B, K, h, w, 4 P P)
+        """Slots (B, K, D), centers (B, K, 2), grid size h, w -> pictures (B, K, 3, H, W) and logits (B, K, 1, H, W)."""
+        hidden = self.draw_place(*_relative(centers, height, width), offset=self.draw_slot(slots))
+        drawn = self.draw(hidden)  # (B, K, h, w, 4 P P)
         drawn = drawn.unflatten(-1, (4, self.patch, self.patch)).permute(0, 1, 4, 2, 5, 3, 6)  # (B, K, 4, h, P, w, P)
         drawn = drawn.flatten(5, 6).flatten(3, 4)  # (B, K, 4, H, W)
-        logits = torch.cat([drawn[:, :-1, 3:], drawn[:, -1:, 3:] + self.rest_bias], dim=1)  # (B, K, 1, H, W)
-        return drawn[:, :, :3], logits.softmax(1)
+        components, logits = drawn.split([3, 1], dim=2)
+        return components, logits
 
     def loss(self, scene: Scene, output: ColoringOutput, step: int) -> Losses:
         """Negative log-likelihood of the image under a Gaussian of unit variance, without its constant."""

@@ -53,12 +53,13 @@ class LatentMasks(nn.Module):
 
     def infer(self, image: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor]:
         """Sample, mean and std of the posterior, each (B, steps, D), from images (B, 3, H, W)."""
-        features = self.encoder(image)  # (B, FEATURES)
+        features = full_precision(self.encoder(image))  # (B, FEATURES)
         mean, std = posterior_parameters(self.first(features), offset=self.posterior_offset)  # (B, D)
         means, stds, samples = [mean], [std], [sample_gaussian(mean, std)]
         state = None
         for _ in range(steps - 1):  # sequential by its maths: each step sees the sample before it
-            state = self.recurrence(torch.cat([features, samples[-1].to(features.dtype)], dim=1), state)
+            with torch.autocast(image.device.type, enabled=False):  # CPUs without bf16 instructions have no bf16 LSTM
+                state = self.recurrence(torch.cat([features, samples[-1]], dim=1), state)
             mean, std = posterior_parameters(self.next(state[0]), offset=self.posterior_offset)
             means.append(mean)
             stds.append(std)

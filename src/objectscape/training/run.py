@@ -29,6 +29,7 @@ from objectscape.data.dataset import SceneDataset
 from objectscape.data.loading import EvalLoader, TrainLoader
 from objectscape.training.callbacks import KeepCheckpoint, Pictures, ProgressDisplay, SafeCheckpointIO, StepLog
 from objectscape.training.logs import CSVLog
+from objectscape.training.precision import Precision, choose_precision
 from objectscape.training.task import Task
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ def fit(config: DictConfig, run: RunFolder, *, resume: bool = False) -> nn.Modul
         NonFiniteLossError, CheckpointWriteError: see there; the last good checkpoint is kept.
         KeyboardInterrupt: after Ctrl-C, once the state is saved.
     """
+    precision = choose_precision(config.trainer.get("precision"), config.trainer.get("accelerator", "auto"))
     torch.manual_seed(config.seed)
     train_data, val_data = build_data(config.data, "train"), build_data(config.data, "val")
     model = build(config.model, "model")
@@ -122,7 +124,7 @@ def fit(config: DictConfig, run: RunFolder, *, resume: bool = False) -> nn.Modul
         callbacks.insert(0, EMAWeightAveraging(decay=config.ema))
     with quiet_lightning():
         trainer = pl.Trainer(
-            **OmegaConf.to_container(config.trainer, resolve=True),  # type: ignore[arg-type]
+            **(OmegaConf.to_container(config.trainer, resolve=True) | {"precision": precision.setting}),  # type: ignore
             logger=_loggers(config, run, start if resume else None),
             callbacks=callbacks,
             plugins=[SafeCheckpointIO()],
@@ -152,21 +154,23 @@ def fit(config: DictConfig, run: RunFolder, *, resume: bool = False) -> nn.Modul
         val_loader = EvalLoader(
             val_data, batch_size=config.validation.batch_size, images=config.validation.images, rank=rank, world=world
         )
+        how = {"precision": str(precision), "threads": torch.get_num_threads()}
         if trainer.is_global_zero:
-            run.write_status("running", step=start)
+            _say_precision(precision, run.status().get("precision"))
+            run.write_status("running", step=start, **how)
         try:
             with stop_on_signal(keeper) as stopped:
                 trainer.fit(task, train_loader, val_loader, ckpt_path=run.checkpoint if resume else None)
         except BaseException as error:
             if trainer.is_global_zero:
-                run.write_status("failed", step=trainer.global_step, reason=f"{type(error).__name__}: {error}")
+                run.write_status("failed", step=trainer.global_step, reason=f"{type(error).__name__}: {error}", **how)
             raise
     if trainer.is_global_zero:
         finished = trainer.global_step >= config.trainer.max_steps
         if finished:
             save_model(model, run.model_folder, data=train_data.spec, step=trainer.global_step)
         state = "done" if finished else "interrupted"
-        run.write_status(state, step=trainer.global_step, seconds=round(keeper.seconds, 1))
+        run.write_status(state, step=trainer.global_step, seconds=round(keeper.seconds, 1), **how)
         if finished and config.every.picture:
             pictures.draw(trainer, task)
     if stopped:
@@ -183,7 +187,8 @@ def _finish(run: RunFolder, checkpoint: dict[str, Any], train_data: SceneDataset
     model: Any = run.load_model()
     save_model(model, run.model_folder, data=train_data.spec, step=checkpoint["global_step"])
     seconds = checkpoint["callbacks"][KeepCheckpoint.__name__]["seconds"]
-    run.write_status("done", step=checkpoint["global_step"], seconds=round(seconds, 1))
+    how = {key: value for key, value in run.status().items() if key in ("precision", "threads")}
+    run.write_status("done", step=checkpoint["global_step"], seconds=round(seconds, 1), **how)
     return model
 
 
@@ -191,6 +196,13 @@ def _maker(description: DictConfig) -> Callable[..., torch.optim.Optimizer]:
     """What makes the optimizer of a description from parameter groups."""
     cls, options = resolve(description, "optimizer")
     return partial(cls, **options)
+
+
+def _say_precision(precision: Precision, before: str | None) -> None:
+    """Log what is computed in, and if that changes when a run is resumed."""
+    log.info("precision: %s", precision)
+    if before is not None and before.partition(",")[0] != precision.setting:
+        log.warning("this run was in %s so far; its numbers will be another run of the same distribution", before)
 
 
 def _group(options: DictConfig) -> Any:
