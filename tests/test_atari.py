@@ -16,7 +16,8 @@ from objectscape.cli import main
 from objectscape.data.atari import motion
 from objectscape.data.atari.labels import GAMES, Kind, game
 from objectscape.data.atari.record import AtariRecording
-from objectscape.data.formats.hdf5 import HDF5Scenes
+from objectscape.data.atari.stacks import AtariStacks
+from objectscape.data.formats.hdf5 import HDF5Scenes, write_hdf5
 
 gymnasium = pytest.importorskip("gymnasium")
 pytest.importorskip("ale_py")
@@ -242,3 +243,78 @@ def test_mistakes_are_explained(
     assert main(["data", "make", "atari", *words, f"path={tmp_path / 'x.h5'}"]) != 0
     assert message in " ".join(capsys.readouterr().err.split())
     assert not list(tmp_path.iterdir())
+
+
+# --- reading
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pong") / "pong.h5"
+    splits = {split: pong(split=split, count=count, frames=6) for split, count in (("train", 30), ("test", 6))}
+    write_hdf5(path, splits)
+    return path
+
+
+def test_stacks_have_motion_where_the_objects_are(recorded: Path) -> None:
+    data = AtariStacks(path=recorded, split="test", image_size=None)
+    scene = data.batch(range(len(data)))
+    assert scene.image.shape == (6, 6, 3, 210, 160)
+    assert scene.boxes is not None
+    assert scene.present is not None
+    assert scene.motion_boxes is not None
+    assert scene.motion is not None
+    assert scene.factors is not None
+    wanted = scene.boxes[scene.present & ~scene.factors["hud"]]
+    found = {tuple(box) for box in scene.motion_boxes.flatten(0, 2).tolist()}
+    assert np.mean([tuple(box) in found for box in wanted.tolist()]) > 0.9  # motion boxes alone find paddles and ball
+    assert set(scene.motion.unique().tolist()) == {0.0, 1.0}
+    small = AtariStacks(path=recorded, split="test", image_size=64, frames=4)
+    item = small[3]
+    assert item.image.shape == (4, 3, 64, 64)
+    assert small.spec.image_size == (64, 64)
+    assert item.motion is not None
+    assert item.motion.shape == (4, 1, 64, 64)
+    assert item.boxes is not None
+    scale = torch.tensor([64 / 160, 64 / 210, 64 / 160, 64 / 210])
+    assert torch.allclose(item.boxes, scene.boxes[3, 2:] * scale)
+    assert torch.equal(small.batch([3, 1])[0].image, item.image)
+
+
+def test_motion_is_an_input_and_boxes_are_truth(recorded: Path) -> None:
+    seen = AtariStacks(path=recorded).batch([0]).inputs()
+    assert seen.motion is not None
+    assert seen.motion_boxes is not None
+    assert seen.boxes is None
+    assert seen.factors is None
+
+
+def test_trail_uses_the_earlier_frames(recorded: Path) -> None:
+    trail = motion.Motion(background="trail")
+    assert AtariStacks(path=recorded, frames=4, motion=trail).batch([0, 1]).motion is not None
+    with pytest.raises(ValueError, match="more frames than are read"):
+        AtariStacks(path=recorded, motion=trail).batch([0])
+    with pytest.raises(ValueError, match="have 6 frames"):
+        AtariStacks(path=recorded, frames=9)
+
+
+def test_hidden_and_tight_objects(tmp_path: Path) -> None:
+    path = tmp_path / "invaders.h5"
+    write_hdf5(path, {"test": AtariRecording(game="SpaceInvaders", split="test", count=8, warm_up=100, frames=2)})
+    plain, hidden = (AtariStacks(path=path, split="test", hidden=h).batch(range(8)) for h in (False, True))
+    assert plain.present is not None
+    assert hidden.present is not None
+    assert hidden.present.sum() > plain.present.sum()  # shots flicker
+    tight = AtariStacks(path=path, split="test", tight=True, image_size=None).batch(range(8))
+    assert tight.boxes is not None
+    assert tight.factors is not None
+    shown = tight.factors["visible"]
+    assert torch.equal(tight.boxes[shown], tight.factors["tight"][shown])
+
+
+def test_the_command_line_reads_what_it_made(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["data", "info", "atari", f"path={recorded}", "motion.kind=median", "image_size=64"]
+    assert main(words) == 0
+    text = capsys.readouterr().out
+    assert "motion_boxes" in text
+    assert "64 x 64" in text
