@@ -224,6 +224,11 @@ def test_an_agent_is_any_callable() -> None:
     assert scene.actions[..., 2].all()
 
 
+def test_a_files_agent_is_not_imported() -> None:
+    with pytest.raises(ValueError, match="add --trust somewhere"):
+        pong(agent="somewhere.agent")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -238,8 +243,13 @@ def test_an_agent_is_any_callable() -> None:
     ],
 )
 def test_mistakes_are_explained(
-    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    words: list[str],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("OBJECTSCAPE_TRUST", "")  # and back to what it was
     assert main(["data", "make", "atari", *words, f"path={tmp_path / 'x.h5'}"]) != 0
     assert message in " ".join(capsys.readouterr().err.split())
     assert not list(tmp_path.iterdir())

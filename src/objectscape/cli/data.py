@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.progress import Progress
 from rich.table import Table
 
+from objectscape.building import trust
 from objectscape.cli import config as configs
 from objectscape.cli.common import build_split, console, errors
 
@@ -122,6 +123,9 @@ def make(name: str, settings: dict[str, str]) -> int:
     reader, name = name, MAKERS.get(name, name)
     if name == MAKERS["atari"] and "game" not in settings:
         raise ValueError("say which game: objectscape data make atari game=Pong n=640 path=pong.h5")
+    for key in ("agent", "labels"):  # the user's own function, by its import path
+        if name == MAKERS["atari"] and "." in settings.get(key, ""):
+            trust(settings[key].rpartition(".")[0])
     if "count" not in configs.arguments(_config(name, {})._target_, "data"):
         raise ValueError(f"{name} is read from files, not rendered; use `objectscape data convert {name}`")
     target = _target(settings, reader)

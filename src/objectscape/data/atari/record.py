@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from objectscape.building import check_target
 from objectscape.data.atari import games
 from objectscape.data.atari.labels import GAMES, Game
 from objectscape.data.dataset import SPLITS, SceneDataset
@@ -418,11 +421,13 @@ def find_agent(agent: str | AgentMaker) -> AgentMaker:
 
 
 def import_path(path: str, option: str) -> Any:
-    """What an import path names; ValueError if there is nothing."""
+    """What an import path names, in a module that the user trusts; ValueError if there is nothing."""
+    if not check_target(path, "data", key=option) and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
     module, _, name = path.rpartition(".")
     try:
         return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError) as error:
         raise ValueError(f"{option}={path}: {error}") from error
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from objectscape.building import construct
 from objectscape.data.atari.motion import Motion, pad_boxes, stack_mask
 from objectscape.data.dataset import SceneDataset
 from objectscape.data.formats.hdf5 import HDF5Scenes
@@ -33,7 +34,7 @@ class AtariStacks(SceneDataset):
         split: "train", "val" or "test".
         image_size: side of the square images in pixels; None for the native size. Lanczos, as published.
         frames: the last so many frames of each clip; None for all. Earlier ones serve the background "trail".
-        motion: how motion is taken; None for none.
+        motion: how motion is taken, a `Motion` or its arguments; None for none.
         max_boxes: rows M of `motion_boxes`; the largest are kept.
         hidden: count objects that the memory holds but the pixels do not show (flicker).
         tight: boxes of the visible pixels instead of those from memory.
@@ -49,13 +50,14 @@ class AtariStacks(SceneDataset):
         split: str = "train",
         image_size: int | None = 128,
         frames: int | None = None,
-        motion: Motion | None = Motion(),  # noqa: B008 (frozen)
+        motion: Motion | Mapping[str, Any] | None = Motion(),  # noqa: B008 (frozen)
         max_boxes: int = 64,
         hidden: bool = False,
         tight: bool = False,
     ) -> None:
         self.stored = HDF5Scenes(path=path, split=split)
-        self.split, self.motion, self.max_boxes = split, motion, max_boxes
+        self.split, self.max_boxes = split, max_boxes
+        self.motion: Motion | None = construct(Motion, motion) if isinstance(motion, Mapping) else motion
         self.hidden, self.tight = hidden, tight
         first = self.stored.batch([0]).image
         self.clips = first.ndim == 5
