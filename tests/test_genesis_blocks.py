@@ -19,10 +19,15 @@ from objectscape.nn.broadcast_decoder import BroadcastDecoder, coordinates, spat
 from objectscape.nn.component_encoder import ComponentEncoder, mask_and_image
 from objectscape.nn.distributions import gaussian_kl, posterior_means
 from objectscape.nn.gated_conv import GEOMETRY, Collapse, Expand, GatedDecoder, GatedEncoder, Unstrided
-from objectscape.nn.gaussian_heads import posterior_parameters, prior_parameters, sampled_kl
 from objectscape.nn.latent_prior import AutoregressivePrior
-from objectscape.nn.likelihoods import gaussian_log_likelihood, mixture_log_likelihood
-from objectscape.nn.stick_breaking import stick_breaking_from_logits
+from objectscape.nn.mixtures import (
+    gaussian_log_likelihood,
+    mixture_log_likelihood,
+    posterior_parameters,
+    prior_parameters,
+    sampled_kl,
+    stick_breaking_from_logits,
+)
 from objectscape.nn.validation import check_choice
 from objectscape.scene import Scene
 

@@ -10,7 +10,7 @@ from objectscape.checkpoints.genesis_family import monet as monet_files
 from objectscape.contract import abilities
 from objectscape.models.monet import MONet, MONetOutput
 from objectscape.nn.distributions import posterior_means
-from objectscape.nn.mask_kl import mask_kl
+from objectscape.nn.mixtures import mask_kl
 from objectscape.scene import Scene
 
 SMALL = {"image_size": 32, "slots": 3, "latent_dim": 6, "attention_channels": 4, "encoder_channels": 6}

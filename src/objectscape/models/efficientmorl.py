@@ -33,7 +33,8 @@ from torch.nn import functional as F
 from objectscape.contract import Model
 from objectscape.nn.distributions import drawing_means, fixed_noise, gaussian_kl, sample_gaussian
 from objectscape.nn.initialization import initialize_glorot, scale_weights
-from objectscape.nn.likelihoods import gaussian_log_likelihood, mixture_log_likelihood
+from objectscape.nn.inner_gradients import follows_gradients, node
+from objectscape.nn.mixtures import gaussian_log_likelihood, mixture_log_likelihood
 from objectscape.nn.slot_decoders import make_slot_decoder
 from objectscape.nn.slot_encoder import SlotEncoder
 from objectscape.nn.validation import check_at_least, check_choice, check_images, check_noise, check_positive
@@ -364,6 +365,7 @@ class EfficientMORL(Model[Scene, EfficientMORLOutput]):
             if start <= step:
                 self.refinement_steps = count
 
+    @follows_gradients
     def forward(self, scene: Scene, *, noise: Tensor | None = None) -> EfficientMORLOutput:
         """Decompose a batch of images.
 
@@ -373,15 +375,9 @@ class EfficientMORL(Model[Scene, EfficientMORLOutput]):
 
         Raises:
             ValueError: if image or noise have another shape.
-            RuntimeError: under `torch.inference_mode`, which forbids the gradients that refinement needs.
         """
         image = scene.pixels
         check_images(image, self.image_size)
-        if self.refinement_steps and not torch.compiler.is_compiling() and torch.is_inference_mode_enabled():
-            raise RuntimeError(
-                "refinement follows gradients, which torch.inference_mode forbids; use torch.no_grad instead "
-                "(Lightning: Trainer(inference_mode=False)), or set refinement_steps=0."
-            )
         recording = torch.is_grad_enabled()
         layer_params, layer_slots, attention, noise = self._infer(image, noise)
 
@@ -392,7 +388,7 @@ class EfficientMORL(Model[Scene, EfficientMORLOutput]):
         step_params, step_nll, step_kl_slots = [], [], []
         hidden = torch.zeros_like(params[..., : self.slot_size])  # (B, K, D)
         with torch.set_grad_enabled(recording or self.refinement_steps > 0):
-            params = self._node(params, recording)
+            params = node(params, recording)
             slots = draw(params, noise)
             layer_params, layer_slots = [*layer_params[:-1], params], [*layer_slots, slots]
             layers = _stack(layer_params, self.layers)  # (B, L, K, 2D)
@@ -413,7 +409,7 @@ class EfficientMORL(Model[Scene, EfficientMORLOutput]):
                 (gradient,) = torch.autograd.grad(objective, params, retain_graph=recording)  # (B, K, 2D)
                 with torch.autocast(image.device.type, enabled=False):
                     delta, hidden = self.refiner(params, gradient, hidden)
-                params = self._node(params + delta, recording)
+                params = node(params + delta, recording)
                 slots = draw(params)
                 kl = gaussian_kl(*gaussian_parameters(params), *target).sum(-1)  # (B, K)
         recon, components, log_masks = (torch.stack(values, 1) for values in zip(*pictures, strict=True))
@@ -539,12 +535,6 @@ class EfficientMORL(Model[Scene, EfficientMORLOutput]):
             return ()
         mean, std = mean[:, 0], std[:, 0]  # p(z^1 | z^2): its gradient pulls the lower posteriors towards the top one
         return (mean, std) if recording else (mean.detach(), std.detach())
-
-    def _node(self, params: Tensor, recording: bool) -> Tensor:
-        """`params` as something to differentiate by, cut off from the past unless the caller records it."""
-        if not torch.is_grad_enabled() or (recording and params.requires_grad):
-            return params
-        return params.detach().requires_grad_()
 
     def _draw(self, slots: Tensor) -> _Picture:
         rgb, logits = self.decoder(slots)  # (B, K, 3, H, W), (B, K, 1, H, W)

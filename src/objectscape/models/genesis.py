@@ -28,10 +28,15 @@ from objectscape.nn.broadcast_decoder import BroadcastDecoder
 from objectscape.nn.component_encoder import ComponentEncoder, mask_and_image
 from objectscape.nn.distributions import sample_gaussian
 from objectscape.nn.gated_conv import NORMS, GatedDecoder, GatedEncoder
-from objectscape.nn.gaussian_heads import full_precision, posterior_parameters, prior_parameters, sampled_kl
 from objectscape.nn.latent_masks import LatentMasks
 from objectscape.nn.latent_prior import AutoregressivePrior
-from objectscape.nn.likelihoods import mixture_log_likelihood
+from objectscape.nn.mixtures import (
+    full_precision,
+    mixture_log_likelihood,
+    posterior_parameters,
+    prior_parameters,
+    sampled_kl,
+)
 from objectscape.nn.validation import check_at_least, check_choice, check_images, check_noise, check_positive
 from objectscape.scene import Decomposition, Losses, Scene, record
 
@@ -162,7 +167,6 @@ class Genesis(Model[Scene, GenesisOutput]):
                 encoder_norm=encoder_norm,
                 decoder_norm=decoder_norm,
                 channels=core_channels,
-                posterior_offset=posterior_offset,
             )
             if autoregressive_prior:
                 self.mask_prior = AutoregressivePrior(latent_dim=mask_latent_dim, hidden_dim=PRIOR_WIDTH)
@@ -216,7 +220,7 @@ class Genesis(Model[Scene, GenesisOutput]):
         if self.masks is None:
             mask_z = mask_mean = mask_std = image.new_zeros(len(image), self.slots, 0)
         else:
-            mask_z, mask_mean, mask_std = self.masks.infer(image, self.slots)  # (B, K, D_m)
+            mask_z, mask_mean, mask_std = self._infer_masks(image)  # (B, K, D_m)
         log_masks, log_scopes = self._decode_masks(mask_z)  # (B, K, 1, H, W)
 
         raw = self.component_encoder(mask_and_image(log_masks, image))  # (B * K, 2 * D_c)
@@ -251,6 +255,23 @@ class Genesis(Model[Scene, GenesisOutput]):
                 component_z, component_mean, component_std, component_prior_mean, component_prior_std
             ),
         )
+
+    def _infer_masks(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Sample, mean and std of q(z^m_k | x, z^m_<k), each (B, K, D_m), from images (B, 3, H, W)."""
+        networks = self.masks
+        assert networks is not None
+        features = full_precision(networks.encoder(image))  # (B, F)
+        mean, std = posterior_parameters(networks.first(features), offset=self.posterior_offset)  # (B, D_m)
+        means, stds, samples = [mean], [std], [sample_gaussian(mean, std)]
+        state = None
+        for _ in range(self.slots - 1):  # sequential by its mathematics: each step sees the sample before it
+            with torch.autocast(image.device.type, enabled=False):  # CPUs without bf16 instructions have no bf16 LSTM
+                state = networks.recurrence(torch.cat([features, samples[-1]], dim=1), state)
+            mean, std = posterior_parameters(networks.next(state[0]), offset=self.posterior_offset)
+            means.append(mean)
+            stds.append(std)
+            samples.append(sample_gaussian(mean, std))
+        return torch.stack(samples, 1), torch.stack(means, 1), torch.stack(stds, 1)
 
     def loss(self, scene: Scene, output: GenesisOutput, step: int) -> Losses:
         """Negative log-likelihood + beta * (mask KL + component KL), in nats, averaged over the batch.

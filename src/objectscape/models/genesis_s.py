@@ -21,10 +21,9 @@ from objectscape.contract import Model
 from objectscape.nn.broadcast_decoder import BroadcastDecoder
 from objectscape.nn.distributions import sample_gaussian
 from objectscape.nn.gated_conv import NORMS
-from objectscape.nn.gaussian_heads import full_precision, sampled_kl
 from objectscape.nn.latent_masks import LatentMasks
 from objectscape.nn.latent_prior import AutoregressivePrior
-from objectscape.nn.likelihoods import mixture_log_likelihood
+from objectscape.nn.mixtures import full_precision, mixture_log_likelihood, posterior_parameters, sampled_kl
 from objectscape.nn.validation import check_at_least, check_choice, check_images, check_noise, check_positive
 from objectscape.scene import Decomposition, Losses, Scene, record
 
@@ -109,7 +108,7 @@ class GenesisS(Model[Scene, GenesisSOutput]):
         check_positive(pixel_std=pixel_std, first_pixel_std=first_pixel_std)
         check_choice("encoder_norm", encoder_norm, NORMS)
         check_choice("decoder_norm", decoder_norm, NORMS)
-        self.image_size, self.latent_dim = image_size, latent_dim
+        self.image_size, self.latent_dim, self.posterior_offset = image_size, latent_dim, posterior_offset
         self.pixel_std, self.first_pixel_std, self.pixel_bound = pixel_std, first_pixel_std, pixel_bound
         self.linear_sampling_mean = linear_sampling_mean
         self.beta, self.beta_warmup = beta, beta_warmup
@@ -120,7 +119,6 @@ class GenesisS(Model[Scene, GenesisSOutput]):
             encoder_norm=encoder_norm,
             decoder_norm=decoder_norm,
             channels=core_channels,
-            posterior_offset=posterior_offset,
         )
         self.prior = AutoregressivePrior(latent_dim=latent_dim) if autoregressive_prior else None
         self.decoder = BroadcastDecoder(
@@ -145,7 +143,7 @@ class GenesisS(Model[Scene, GenesisSOutput]):
         """Decompose a batch of images of the constructor's size."""
         image = scene.pixels  # (B, 3, H, W)
         check_images(image, self.image_size)
-        z, mean, std = self.masks.infer(image, self.slots)  # (B, K, D)
+        z, mean, std = self._infer_masks(image)  # (B, K, D)
         prior_mean, prior_std = self._prior(z)
         log_masks, log_scopes = self.masks.decode(z)  # (B, K, 1, H, W)
         components, masks = self._decode_components(z), log_masks.exp()
@@ -166,6 +164,22 @@ class GenesisS(Model[Scene, GenesisSOutput]):
             nll=-log_likelihood.sum((1, 2, 3)),  # over channels and pixels
             kl_slots=sampled_kl(z, mean, std, prior_mean, prior_std),
         )
+
+    def _infer_masks(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Sample, mean and std of q(z_k | x, z_<k), each (B, K, D), from images (B, 3, H, W)."""
+        networks = self.masks
+        features = full_precision(networks.encoder(image))  # (B, F)
+        mean, std = posterior_parameters(networks.first(features), offset=self.posterior_offset)  # (B, D)
+        means, stds, samples = [mean], [std], [sample_gaussian(mean, std)]
+        state = None
+        for _ in range(self.slots - 1):  # sequential by its mathematics: each step sees the sample before it
+            with torch.autocast(image.device.type, enabled=False):  # CPUs without bf16 instructions have no bf16 LSTM
+                state = networks.recurrence(torch.cat([features, samples[-1]], dim=1), state)
+            mean, std = posterior_parameters(networks.next(state[0]), offset=self.posterior_offset)
+            means.append(mean)
+            stds.append(std)
+            samples.append(sample_gaussian(mean, std))
+        return torch.stack(samples, 1), torch.stack(means, 1), torch.stack(stds, 1)
 
     def loss(self, scene: Scene, output: GenesisSOutput, step: int) -> Losses:
         """Negative log-likelihood + beta * KL, in nats, averaged over the batch.

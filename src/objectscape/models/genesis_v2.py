@@ -28,11 +28,9 @@ from torch import Tensor, nn
 from objectscape.contract import Model
 from objectscape.nn.broadcast_decoder import spatial_broadcast
 from objectscape.nn.distributions import sample_gaussian
-from objectscape.nn.gaussian_heads import full_precision, posterior_parameters, sampled_kl
 from objectscape.nn.instance_coloring import LOG_ABSENT, InstanceColoring, SemiConvolution, coordinates
 from objectscape.nn.latent_prior import AutoregressivePrior
-from objectscape.nn.likelihoods import mixture_log_likelihood
-from objectscape.nn.mask_kl import mask_kl
+from objectscape.nn.mixtures import full_precision, mask_kl, mixture_log_likelihood, posterior_parameters, sampled_kl
 from objectscape.nn.unet import GROUPS, UNet
 from objectscape.nn.validation import check_at_least, check_images, check_noise, check_positive
 from objectscape.scene import Decomposition, Losses, Scene, record

@@ -31,7 +31,8 @@ from torch.nn import functional as F
 
 from objectscape.contract import Model
 from objectscape.nn.distributions import drawing_means, fixed_noise, gaussian_kl, sample_gaussian
-from objectscape.nn.likelihoods import gaussian_log_likelihood
+from objectscape.nn.inner_gradients import follows_gradients, node
+from objectscape.nn.mixtures import gaussian_log_likelihood
 from objectscape.nn.validation import check_at_least, check_choice, check_images, check_noise, check_positive
 from objectscape.scene import Decomposition, Losses, Scene, Stage, record
 
@@ -453,6 +454,7 @@ class IODINE(Model[Scene, IODINEOutput]):
         check_at_least(1, iterations=value)
         self._iterations = value
 
+    @follows_gradients
     def forward(self, scene: Scene, *, noise: Tensor | None = None) -> IODINEOutput:
         """Decompose a batch of images.
 
@@ -462,15 +464,9 @@ class IODINE(Model[Scene, IODINEOutput]):
 
         Raises:
             ValueError: if image or noise have another shape.
-            RuntimeError: under `torch.inference_mode`, which forbids the gradients that refinement needs.
         """
         image = scene.pixels
         check_images(image, self.image_size)
-        if not torch.compiler.is_compiling() and torch.is_inference_mode_enabled():
-            raise RuntimeError(
-                "refinement follows gradients, which torch.inference_mode forbids; use torch.no_grad instead "
-                "(Lightning: Trainer(inference_mode=False))."
-            )
         shape = (len(image), self.slots, self.slot_size)
         check_noise(noise, *shape)
         if noise is None and drawing_means():
@@ -483,7 +479,7 @@ class IODINE(Model[Scene, IODINEOutput]):
         for remaining in range(self.iterations, -1, -1):
             # If the caller records nothing, every iteration has a graph of its own, gone when it has its gradients.
             with torch.set_grad_enabled(recording or remaining > 0):
-                params = self._node(params, recording)
+                params = node(params, recording)
                 mean, std = gaussian_parameters(params)
                 slots = sample_gaussian(mean, std, noise)
                 drawing = self._draw(image, slots)
@@ -561,12 +557,6 @@ class IODINE(Model[Scene, IODINEOutput]):
         log_masks = logits.log_softmax(1)
         log_prob = (log_masks + log_density).logsumexp(1, keepdim=True)  # (B, 1, 1, H, W)
         return _Drawing(components, logits, log_density, log_masks, log_prob)
-
-    def _node(self, params: Tensor, recording: bool) -> Tensor:
-        """`params` as something to differentiate by, cut off from the past unless the caller records it."""
-        if not torch.is_grad_enabled() or (recording and params.requires_grad):
-            return params
-        return params.detach().requires_grad_()
 
 
 def _check_widths(name: str, widths: Sequence[int], *, minimum: int = 1) -> None:

@@ -29,11 +29,15 @@ from objectscape.contract import Model
 from objectscape.nn.broadcast_decoder import BroadcastDecoder
 from objectscape.nn.component_encoder import ComponentEncoder, mask_and_image
 from objectscape.nn.distributions import gaussian_kl, sample_gaussian
-from objectscape.nn.gaussian_heads import full_precision, posterior_parameters, sampled_kl
 from objectscape.nn.initialization import scale_weights
-from objectscape.nn.likelihoods import mixture_log_likelihood
-from objectscape.nn.mask_kl import mask_kl
-from objectscape.nn.stick_breaking import stick_breaking_from_logits
+from objectscape.nn.mixtures import (
+    full_precision,
+    mask_kl,
+    mixture_log_likelihood,
+    posterior_parameters,
+    sampled_kl,
+    stick_breaking_from_logits,
+)
 from objectscape.nn.unet import UNet
 from objectscape.nn.validation import check_at_least, check_choice, check_images, check_noise, check_positive
 from objectscape.scene import Decomposition, Losses, Scene, record

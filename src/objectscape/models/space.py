@@ -41,8 +41,8 @@ from objectscape.nn.grid_objects import (
     ramp,
     sample_presence,
 )
-from objectscape.nn.likelihoods import gaussian_log_likelihood
 from objectscape.nn.mixture_background import MixtureBackground, layered_log_likelihood
+from objectscape.nn.mixtures import gaussian_log_likelihood
 from objectscape.nn.spatial_transformer import boxes_of
 from objectscape.nn.validation import check_at_least, check_choice, check_images, check_noise, check_positive
 from objectscape.scene import Decomposition, Detections, Losses, Scene, record

@@ -35,7 +35,7 @@ from objectscape.nn.clips import check_actions, check_clips
 from objectscape.nn.distributions import gaussian_kl, sample_gaussian
 from objectscape.nn.inner_gradients import follows_gradients, node
 from objectscape.nn.interaction import Interaction
-from objectscape.nn.likelihoods import mixture_log_likelihood
+from objectscape.nn.mixtures import mixture_log_likelihood
 from objectscape.nn.raw_scales import mean_and_std, std_of
 from objectscape.nn.tiled_decoder import TiledDecoder
 from objectscape.nn.validation import check_at_least, check_choice, check_positive

@@ -20,9 +20,8 @@ from objectscape.contract import Model
 from objectscape.nn.broadcast_decoder import BroadcastDecoder
 from objectscape.nn.distributions import sample_gaussian
 from objectscape.nn.gated_conv import GatedDecoder, GatedEncoder
-from objectscape.nn.gaussian_heads import full_precision, posterior_parameters, sampled_kl
 from objectscape.nn.initialization import scale_weights
-from objectscape.nn.likelihoods import gaussian_log_likelihood
+from objectscape.nn.mixtures import full_precision, gaussian_log_likelihood, posterior_parameters, sampled_kl
 from objectscape.nn.validation import check_at_least, check_choice, check_images, check_noise, check_positive
 from objectscape.scene import Decomposition, Losses, Scene, record
 

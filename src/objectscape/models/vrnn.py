@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from objectscape.contract import Model
 from objectscape.nn.clips import check_actions, check_clips
 from objectscape.nn.distributions import gaussian_kl, sample_gaussian
-from objectscape.nn.likelihoods import gaussian_log_likelihood
+from objectscape.nn.mixtures import gaussian_log_likelihood
 from objectscape.nn.raw_scales import std_of
 from objectscape.nn.tiled_decoder import TiledDecoder
 from objectscape.nn.validation import check_at_least, check_choice, check_positive

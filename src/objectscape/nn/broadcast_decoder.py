@@ -6,20 +6,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from objectscape.nn.positions import coordinates
 from objectscape.nn.validation import check_at_least
-
-
-def coordinates(height: int, width: int, *, like: Tensor) -> Tensor:
-    """(2, height, width): row, then column coordinate, each from -1 to 1; dtype and device of `like`."""
-    rows = torch.linspace(-1, 1, height, dtype=like.dtype, device=like.device)
-    columns = torch.linspace(-1, 1, width, dtype=like.dtype, device=like.device)
-    return torch.stack([rows[:, None].expand(height, width), columns.expand(height, width)])
 
 
 def spatial_broadcast(z: Tensor, size: int) -> Tensor:
     """Tile vectors (N, D) over a size x size grid and append the two coordinates: (N, D + 2, size, size)."""
     tiled = z[:, :, None, None].expand(-1, -1, size, size)
-    return torch.cat([tiled, coordinates(size, size, like=z).expand(len(z), -1, -1, -1)], dim=1)
+    return torch.cat([tiled, coordinates(size, size, z).expand(len(z), -1, -1, -1)], dim=1)
 
 
 class BroadcastDecoder(nn.Module):
@@ -61,5 +55,5 @@ class BroadcastDecoder(nn.Module):
         # product and its part on the coordinates is shared by all N: the tiled input is never made.
         on_z, on_grid = self.first.weight.split([self.latent_dim, 2], dim=1)
         vector = F.linear(z, on_z.sum((2, 3)), self.first.bias)[:, :, None, None]  # (N, hidden, 1, 1)
-        grid = F.conv2d(coordinates(self.side, self.side, like=z)[None], on_grid)  # (1, hidden, side - 2, side - 2)
+        grid = F.conv2d(coordinates(self.side, self.side, z)[None], on_grid)  # (1, hidden, side - 2, side - 2)
         return self.rest(vector + grid)

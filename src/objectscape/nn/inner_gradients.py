@@ -38,6 +38,8 @@ def _copied(value: Any) -> Any:
     return value.map(torch.clone) if hasattr(value, "map") else value
 
 
-def node(params: Tensor) -> Tensor:
-    """`params` as something to differentiate by: as it is where it has a graph, else a leaf of its own."""
-    return params if params.requires_grad else params.detach().requires_grad_()
+def node(params: Tensor, recording: bool = True) -> Tensor:
+    """`params` as something to differentiate by: cut off from the past unless the caller records it."""
+    if not torch.is_grad_enabled() or (recording and params.requires_grad):
+        return params
+    return params.detach().requires_grad_()

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from objectscape.nn.distributions import sample_uniform
+from objectscape.nn.positions import coordinates
 
 KERNELS = ("gaussian", "laplacian", "epanechnikov")
 ALPHA_RANGE = (0.01, 0.99)
@@ -41,13 +42,6 @@ class Coloring:
 
 
 torch.utils._pytree.register_dataclass(Coloring)
-
-
-def coordinates(height: int, width: int, like: Tensor) -> Tensor:
-    """(2, H, W) row, then column coordinate of every pixel, each linspace(-1, 1), with dtype and device of `like`."""
-    rows = torch.linspace(-1, 1, height, dtype=like.dtype, device=like.device)
-    columns = torch.linspace(-1, 1, width, dtype=like.dtype, device=like.device)
-    return torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
 
 
 class SemiConvolution(nn.Module):

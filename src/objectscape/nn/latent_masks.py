@@ -6,20 +6,17 @@ Source: Engelcke et al., "GENESIS: Generative Scene Inference and Sampling with 
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from objectscape.nn.distributions import sample_gaussian
 from objectscape.nn.gated_conv import GatedDecoder, GatedEncoder
-from objectscape.nn.gaussian_heads import full_precision, posterior_parameters
-from objectscape.nn.stick_breaking import stick_breaking_from_logits
+from objectscape.nn.mixtures import full_precision, stick_breaking_from_logits
 from objectscape.nn.validation import check_at_least
 
 FEATURES = 256
 
 
 class LatentMasks(nn.Module):
-    """q(z_1..K | x), one step conditioned on the sample before it, and the decoder from the latents to the masks.
+    """The networks of q(z_1..K | x), whose recursion stands in the models, and the decoder from latents to masks.
 
     Args:
         image_size: side H = W: 32, 64, 128 or 256 pixels.
@@ -27,7 +24,6 @@ class LatentMasks(nn.Module):
         encoder_norm: "batch", "instance" or "none".
         decoder_norm: the same.
         channels: of the outer convolutions of both; the inner ones have twice as many.
-        posterior_offset: see `posterior_parameters`.
     """
 
     def __init__(
@@ -38,11 +34,9 @@ class LatentMasks(nn.Module):
         encoder_norm: str,
         decoder_norm: str,
         channels: int = 32,
-        posterior_offset: float = 0.5,
     ) -> None:
         super().__init__()
         check_at_least(1, latent_dim=latent_dim)
-        self.posterior_offset = posterior_offset
         self.encoder = GatedEncoder(image_size=image_size, out_features=FEATURES, norm=encoder_norm, channels=channels)
         self.first = nn.Linear(FEATURES, 2 * latent_dim)
         self.recurrence = nn.LSTMCell(FEATURES + latent_dim, 2 * latent_dim)
@@ -50,21 +44,6 @@ class LatentMasks(nn.Module):
         self.decoder = GatedDecoder(
             image_size=image_size, latent_dim=latent_dim, out_channels=1, norm=decoder_norm, channels=channels
         )
-
-    def infer(self, image: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Sample, mean and std of the posterior, each (B, steps, D), from images (B, 3, H, W)."""
-        features = full_precision(self.encoder(image))  # (B, FEATURES)
-        mean, std = posterior_parameters(self.first(features), offset=self.posterior_offset)  # (B, D)
-        means, stds, samples = [mean], [std], [sample_gaussian(mean, std)]
-        state = None
-        for _ in range(steps - 1):  # sequential by its maths: each step sees the sample before it
-            with torch.autocast(image.device.type, enabled=False):  # CPUs without bf16 instructions have no bf16 LSTM
-                state = self.recurrence(torch.cat([features, samples[-1]], dim=1), state)
-            mean, std = posterior_parameters(self.next(state[0]), offset=self.posterior_offset)
-            means.append(mean)
-            stds.append(std)
-            samples.append(sample_gaussian(mean, std))
-        return torch.stack(samples, 1), torch.stack(means, 1), torch.stack(stds, 1)
 
     def decode(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Log masks and log scopes, both (B, K, 1, H, W), from latents z (B, K, D).

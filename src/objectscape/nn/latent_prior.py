@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from objectscape.nn.distributions import gaussian_log_prob, sample_gaussian
-from objectscape.nn.gaussian_heads import full_precision, prior_parameters
+from objectscape.nn.mixtures import full_precision, prior_parameters
 from objectscape.nn.validation import check_at_least
 
 

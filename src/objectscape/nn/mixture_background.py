@@ -15,8 +15,7 @@ from torch.nn import functional as F
 from objectscape.nn.broadcast_decoder import spatial_broadcast
 from objectscape.nn.distributions import gaussian_kl, sample_gaussian
 from objectscape.nn.grid_objects import celu_block, scaled, upsampling
-from objectscape.nn.likelihoods import gaussian_log_likelihood
-from objectscape.nn.stick_breaking import stick_breaking_from_logits
+from objectscape.nn.mixtures import gaussian_log_likelihood, stick_breaking_from_logits
 
 STD_LEAST = 1e-4
 MASK_LEAST = 1e-5

@@ -12,6 +12,13 @@ def coordinate_grid(size: tuple[int, int]) -> Tensor:
     return torch.stack(torch.meshgrid(rows, columns, indexing="ij"), -1)
 
 
+def coordinates(height: int, width: int, like: Tensor) -> Tensor:
+    """(2, H, W) row, then column coordinate of every pixel, each from -1 to 1, with dtype and device of `like`."""
+    rows = torch.linspace(-1, 1, height, dtype=like.dtype, device=like.device)
+    columns = torch.linspace(-1, 1, width, dtype=like.dtype, device=like.device)
+    return torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
+
+
 class PositionEmbedding(nn.Module):
     """The soft position embedding of Slot Attention (Locatello et al. 2020, appendix): four ramps, projected.
 

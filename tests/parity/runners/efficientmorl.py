@@ -66,7 +66,7 @@ def compute(
         "z_final": output.slots,
         "recon": output.recon,
         "nll": output.nll.mean(),
-        "kl": output.kl.sum(1).mean(),
+        "kl": output.kl_slots.sum(1).mean(),
         "deltas": (output.step_params[:, 1:] - output.step_params[:, :-1]).norm(dim=-1).mean((0, 2)),
     }
     mean, std = gaussian_parameters(output.layer_params)

@@ -16,8 +16,7 @@ from objectscape.models.genesis import GenesisOutput
 from objectscape.models.genesis_s import GenesisS, GenesisSOutput
 from objectscape.models.vae import VAEOutput
 from objectscape.nn.distributions import posterior_means
-from objectscape.nn.likelihoods import mixture_log_likelihood
-from objectscape.nn.stick_breaking import stick_breaking_from_logits
+from objectscape.nn.mixtures import mixture_log_likelihood, stick_breaking_from_logits
 from objectscape.scene import Decomposition, Losses, Scene
 from tests.parity.case import Case
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from objectscape.contract import Model
-from objectscape.nn.likelihoods import mixture_log_likelihood
+from objectscape.nn.mixtures import mixture_log_likelihood
 from objectscape.scene import Losses, Scene
 from tests.parity.case import Case
 

@@ -12,10 +12,9 @@ from objectscape.checkpoints import space as importer
 from objectscape.models.space import BOUNDARY_STD, Space, SpaceOutput
 from objectscape.nn.distributions import posterior_means
 from objectscape.nn.grid_objects import LOGIT_BOUND, GridObjects, presence_kl
-from objectscape.nn.likelihoods import gaussian_log_likelihood
+from objectscape.nn.mixtures import gaussian_log_likelihood, stick_breaking
 from objectscape.nn.ramps import Ramp
 from objectscape.nn.spatial_transformer import extract, paste
-from objectscape.nn.stick_breaking import stick_breaking
 from objectscape.scene import Scene
 from tests.parity.case import Case
 from tests.parity.runners.genesis_common import watching
