@@ -106,14 +106,7 @@ class ColoredShapes(SyntheticScenes):
         draws = {name: values.to(device) for name, values in draws.items()}
         shape, radius, center = draws["shape"], draws["radius"], draws["center"]
         placed = torch.arange(self.max_objects, device=device) < draws["objects"].unsqueeze(1)  # (n, N)
-        span = torch.arange(self.image_size, dtype=torch.int16, device=device)
-        right = (span - center[..., :1].to(torch.int16)).unsqueeze(-2)  # (n, N, 1, W)
-        down = (span - center[..., 1:].to(torch.int16)).unsqueeze(-1)  # (n, N, H, 1)
-        r, kind = (t.to(torch.int16)[..., None, None] for t in (radius, shape))
-        circle = right**2 + down**2 <= r * r + r // 2  # the half radius rounds the circle off
-        square = (right.abs() < r) & (down.abs() < r)
-        triangle = (2 * right.abs() <= down + r) & (down <= r)  # tip up
-        masks = torch.where(kind == 0, circle, torch.where(kind == 1, square, triangle))
+        masks = shape_masks(shape, radius, center, self.image_size)
         color = COLORS.to(device)[draws["color"]]  # (n, N, 3)
         background = torch.zeros(len(shape), 3, dtype=torch.uint8, device=device)
         image, segments = paint_layers(masks, placed, color * 255, background)
@@ -124,6 +117,18 @@ class ColoredShapes(SyntheticScenes):
         return Scene(
             image=image, segments=segments, boxes=boxes, present=present, labels=shape * present, factors=factors
         )
+
+
+def shape_masks(shape: torch.Tensor, radius: torch.Tensor, center: torch.Tensor, image_size: int) -> torch.Tensor:
+    """(..., N, H, W) bool: the pixels of shapes (..., N) of `SHAPES`, with their radius and center (..., N, 2)."""
+    span = torch.arange(image_size, dtype=torch.int16, device=center.device)
+    right = (span - center[..., :1].to(torch.int16)).unsqueeze(-2)  # (..., N, 1, W)
+    down = (span - center[..., 1:].to(torch.int16)).unsqueeze(-1)  # (..., N, H, 1)
+    r, kind = (t.to(torch.int16)[..., None, None] for t in (radius, shape))
+    circle = right**2 + down**2 <= r * r + r // 2  # the half radius rounds the circle off
+    square = (right.abs() < r) & (down.abs() < r)
+    triangle = (2 * right.abs() <= down + r) & (down <= r)  # tip up
+    return torch.where(kind == 0, circle, torch.where(kind == 1, square, triangle))
 
 
 def _meet(radius: torch.Tensor, center: torch.Tensor, objects: torch.Tensor) -> torch.Tensor:
