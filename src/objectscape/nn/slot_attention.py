@@ -43,7 +43,8 @@ class SlotAttention(nn.Module):
         slot_size: width D of a slot.
         iterations: number of refinements, at least 1. Settable at any time.
         hidden_size: hidden width of the residual MLP.
-        initial_slots: "sampled" from one learned Gaussian shared by all slots, or "learned" one by one.
+        initial_slots: "sampled" from one learned Gaussian shared by all slots, "learned" one by one, or "given": only
+            `refine` can be called.
         gradient: "unrolled" through all iterations, or "implicit": through the last one only, with its input taken as
             a constant. The initial slots then learn through a straight-through estimate (Jia et al. 2023), for without
             it they would receive no gradient at all.
@@ -63,7 +64,7 @@ class SlotAttention(nn.Module):
         slot_size: int = 64,
         iterations: int = 3,
         hidden_size: int = 128,
-        initial_slots: Literal["sampled", "learned"] = "sampled",
+        initial_slots: Literal["sampled", "learned", "given"] = "sampled",
         gradient: Literal["unrolled", "implicit"] = "unrolled",
         input_norm: bool = True,
         epsilon: float = 1e-8,
@@ -71,7 +72,7 @@ class SlotAttention(nn.Module):
     ) -> None:
         super().__init__()
         check_at_least(1, slots=slots, input_size=input_size, slot_size=slot_size, hidden_size=hidden_size)
-        check_choice("initial_slots", initial_slots, ("sampled", "learned"))
+        check_choice("initial_slots", initial_slots, ("sampled", "learned", "given"))
         check_choice("gradient", gradient, ("unrolled", "implicit"))
         check_positive(epsilon=epsilon, norm_epsilon=norm_epsilon)
         self._slots = slots
@@ -82,7 +83,7 @@ class SlotAttention(nn.Module):
 
         if self.learned:
             self.initial = nn.Parameter(nn.init.xavier_uniform_(torch.empty(slots, slot_size)))
-        else:  # Glorot-uniform as in the original, which holds both as tensors of shape (1, D)
+        elif initial_slots == "sampled":  # Glorot-uniform as in the original, which holds both as tensors of shape (1, D)
             self.initial_mean = nn.Parameter(nn.init.xavier_uniform_(torch.empty(1, slot_size))[0])
             self.initial_log_std = nn.Parameter(nn.init.xavier_uniform_(torch.empty(1, slot_size))[0])
         self.norm_inputs = nn.LayerNorm(input_size, eps=norm_epsilon) if input_norm else nn.Identity()
@@ -147,14 +148,22 @@ class SlotAttention(nn.Module):
         slots = slots + self.mlp(self.norm_mlp(slots))
         return SlotStep(slots, attention, weights, update)
 
-    def trajectory(self, inputs: Tensor, noise: Tensor | None = None) -> list[SlotStep]:
-        """Every iteration in order; see `forward`."""
+    def project(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens (..., N, C) -> their keys and values (..., N, D)."""
         dtype = self.to_queries.weight.dtype  # autocast leaves parameters in float32
         inputs = self.norm_inputs(inputs.to(dtype))
-        keys, values = self.to_keys(inputs).to(dtype), self.to_values(inputs).to(dtype)  # (B, N, D)
+        return self.to_keys(inputs).to(dtype), self.to_values(inputs).to(dtype)
+
+    def trajectory(self, inputs: Tensor, noise: Tensor | None = None) -> list[SlotStep]:
+        """Every iteration in order; see `forward`."""
+        keys, values = self.project(inputs)  # (B, N, D)
+        return self.refine(self.start(inputs.shape[0], noise), keys, values)
+
+    def refine(self, slots: Tensor, keys: Tensor, values: Tensor) -> list[SlotStep]:
+        """Every iteration in order, from given slots (B, K, D), keys and values (B, N, D)."""
         steps: list[SlotStep] = []
-        slots = start = self.start(inputs.shape[0], noise)
-        with torch.autocast(inputs.device.type, enabled=False):
+        start = slots
+        with torch.autocast(slots.device.type, enabled=False):
             for index in range(self.iterations):
                 if self.implicit and index < self.iterations - 1:
                     with torch.no_grad():
