@@ -88,18 +88,22 @@ def open_model(folder: Path, options: dict[str, str]) -> nn.Module:
 
 
 def data_config(run: RunFolder | None, words: list[str]) -> DictConfig:
-    """The data a command works on: `data=NAME data.x=y` words, on top of what the run was trained on.
+    """The data a command works on: `data=NAME data.x=y clip.x=y` words, on top of what the run was trained on.
 
     Raises:
         ValueError: if neither says which data.
     """
+    from objectscape.data.building import data_of
+
     for word in words:
-        if not word.startswith(("data=", "data.")):
-            raise ValueError(f"cannot use {word!r} here; this command takes data=NAME and data.KEY=VALUE")
+        if not word.startswith(("data=", "data.", "clip.")):
+            raise ValueError(
+                f"cannot use {word!r} here; this command takes data=NAME, data.KEY=VALUE and clip.KEY=VALUE"
+            )
     if any(word.startswith("data=") for word in words):
-        return configs.load(words).data
+        return data_of(configs.load(words))
     if run is not None and run.config().get("data") is not None:
-        return configs.from_file(run.path / "config.yaml", words).data
+        return data_of(configs.from_file(run.path / "config.yaml", words))
     names = ", ".join(configs.options("data"))
     raise ValueError(f"say which data: data=NAME, one of {names}")
 

@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from objectscape.building import build, find_class
+from objectscape.data.clips import Clips
 from objectscape.data.dataset import SceneDataset
 from objectscape.data.resizing import resized
 
@@ -24,17 +25,27 @@ def check_complete(config: DictConfig) -> None:
         )
 
 
+def data_of(config: DictConfig) -> DictConfig:
+    """The `data` of a run's configuration, with its `clip` inside: what `build_data` reads."""
+    if config.get("clip") is None or config.clip.length is None:  # runs of older versions have none
+        return config.data
+    data: Any = OmegaConf.to_container(config.data, resolve=True)
+    return OmegaConf.create({**data, "clip": OmegaConf.to_container(config.clip, resolve=True)})
+
+
 def build_data(config: DictConfig, split: str) -> SceneDataset:
-    """The split of the data set that `config` (a recipe's `data`) describes.
+    """The split of the data set that `config` (a recipe's `data`) describes; windows of it if it has a `clip`.
 
     Raises:
         ValueError: if the configuration is incomplete, or describes what may not be built.
     """
     check_complete(config)
     values: Any = OmegaConf.to_container(config, resolve=True)
+    clip = values.pop("clip", None)
     size = None if takes_image_size(values["_target_"]) else values.pop("image_size", None)
     dataset: SceneDataset = build(values, "data", split=split)
-    return dataset if size is None else resized(dataset, size)
+    dataset = dataset if size is None else resized(dataset, size)
+    return dataset if clip is None else Clips(dataset, **clip)
 
 
 def takes_image_size(target: str) -> bool:

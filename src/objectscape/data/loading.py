@@ -9,14 +9,18 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
+from objectscape.data.clips import Clips, StoresFrames, Window, cut
 from objectscape.data.dataset import SceneDataset
 from objectscape.data.synthetic.base import SyntheticScenes
+from objectscape.nn.ramps import Stages
 from objectscape.scene import Scene
 from objectscape.seeding import derive_generator, derive_seed
 
@@ -26,39 +30,134 @@ STORAGES = ("auto", "ram", "device", "workers", "stream")
 RESIDENT_SHARE = 0.4  # of the free memory that "auto" lets a resident data set take
 
 
-def load_resident(dataset: SceneDataset, device: torch.device | str = "cpu", *, piece: int = 1024) -> Scene:
-    """The unlabeled part of a whole split as one batch of uint8 images on `device`."""
+def training_part(batch: Scene, keep: Sequence[str] = ()) -> Scene:
+    """`batch` without its ground truth, except for the fields `keep`."""
+    return replace(batch.inputs(), **{name: getattr(batch, name) for name in keep})
+
+
+def load_resident(
+    dataset: SceneDataset, device: torch.device | str = "cpu", *, keep: Sequence[str] = (), piece: int = 1024
+) -> Scene:
+    """The unlabeled part of a whole split (and the fields `keep`) as one batch of uint8 images on `device`.
+
+    Of `Clips`: every frame of the data set they are cut from, without time axis, in the order of the episodes.
+    """
+    if isinstance(dataset, Clips) and not isinstance(dataset.dataset, StoresFrames):
+        return load_resident(dataset.dataset, device, keep=keep, piece=piece).fold_time()
     if isinstance(dataset, SyntheticScenes):
-        return dataset.all(device).inputs()
-    pieces = [range(start, min(start + piece, len(dataset))) for start in range(0, len(dataset), piece)]
-    return Scene.cat([dataset.batch(list(indices)).inputs().to(device) for indices in pieces])
+        return training_part(dataset.all(device), keep)
+    size, read = len(dataset), dataset.batch
+    if isinstance(dataset, Clips) and isinstance(dataset.dataset, StoresFrames):
+        size, read = int(dataset.lengths.sum()), dataset.dataset.frames  # type: ignore[assignment]
+    pieces = [range(start, min(start + piece, size)) for start in range(0, size, piece)]
+    return Scene.cat([training_part(read(list(indices)), keep).to(device) for indices in pieces])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stage:
+    first: int
+    """Number of its first batch."""
+    step: int
+    size: int
+    """Items to choose from."""
+    local: int
+    """Items of a batch on one process."""
+    per_epoch: int
 
 
 class BatchOrder(Sampler[list[int]]):
     """Index lists for the batches from number `start` on, for ever; process `rank` of `world` gets its share of each.
 
-    Every epoch is a fresh permutation; its last incomplete batch is left out.
+    Every epoch is a fresh permutation; its last incomplete batch is left out. Where the number of items or the batch
+    size changes, a new epoch begins.
+
+    Args:
+        size: items of the split; a function of the optimizer step if it changes at `steps`.
+        batch_size: items per process and batch.
+        seed: of the permutations.
+        start: number of the first batch.
+        rank, world: this process and the number of processes.
+        steps: optimizer steps at which the number of items may change, 0 excepted.
+        accumulate: batches per optimizer step.
     """
 
-    def __init__(self, size: int, *, batch_size: int, seed: int, start: int = 0, rank: int = 0, world: int = 1) -> None:
-        self.size, self.local, self.seed, self.start, self.rank = size, batch_size, seed, start, rank
-        self.per_epoch = size // (batch_size * world)
-        self.world = world
-        if self.per_epoch < 1:
-            raise ValueError(
-                f"batch_size={batch_size} on {world} device(s) needs {batch_size * world} scenes, but the training "
-                f"split has {size}. Lower batch_size or use more data."
-            )
+    def __init__(
+        self,
+        size: int | Callable[[int], int],
+        *,
+        batch_size: int | Stages,
+        seed: int,
+        start: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        steps: Sequence[int] = (),
+        accumulate: int = 1,
+    ) -> None:
+        self.seed, self.start, self.rank, self.world = seed, start, rank, world
+        sizes = batch_size if isinstance(batch_size, Stages) else Stages(batch_size)
+        self.stages: list[_Stage] = []
+        for step in sorted({*sizes.steps, *steps, 0}):
+            items, local = size(step) if callable(size) else size, sizes.at(step)
+            if items < local * world:
+                raise ValueError(
+                    f"batch_size={local} on {world} device(s) needs {local * world} items, but the training split has "
+                    f"{items}. Lower batch_size or use more data."
+                )
+            per_epoch = items // (local * world)
+            self.stages.append(_Stage(first=step * accumulate, step=step, size=items, local=local, per_epoch=per_epoch))
+
+    def stage(self, number: int) -> int:
+        """Index of the stage that batch `number` belongs to."""
+        return sum(stage.first <= number for stage in self.stages) - 1
+
+    def items(self, number: int) -> list[tuple[int, int]]:
+        """For every stage: its step, and how many items of it all processes saw before batch `number`."""
+        ends = [*(stage.first for stage in self.stages[1:]), number]
+        return [
+            (s.step, max(0, min(end, number) - s.first) * s.local * self.world)
+            for s, end in zip(self.stages, ends, strict=True)
+        ]
+
+    def numbered(self) -> Iterator[tuple[int, _Stage, list[int]]]:
+        """Number of a batch, its stage, and its indices."""
+        number, current, order = self.start, (-1, -1), torch.empty(0)
+        while True:
+            index = self.stage(number)
+            stage = self.stages[index]
+            epoch, place = divmod(number - stage.first, stage.per_epoch)
+            if (index, epoch) != current:
+                current = (index, epoch)
+                names = (epoch,) if index == 0 else (index, epoch)  # the first as before there were stages
+                order = torch.randperm(stage.size, generator=derive_generator(self.seed, "order", *names))
+            first = place * stage.local * self.world + self.rank * stage.local
+            yield number, stage, order[first : first + stage.local].tolist()
+            number += 1
 
     def __iter__(self) -> Iterator[list[int]]:
-        number, epoch, order = self.start, -1, torch.empty(0)
-        while True:
-            if number // self.per_epoch != epoch:
-                epoch = number // self.per_epoch
-                order = torch.randperm(self.size, generator=derive_generator(self.seed, "order", epoch))
-            first = (number % self.per_epoch) * self.local * self.world + self.rank * self.local
-            yield order[first : first + self.local].tolist()
-            number += 1
+        return (indices for _, _, indices in self.numbered())
+
+
+class WindowOrder(Sampler[list[Window]]):
+    """The windows of `clips` for the batches of `order`. Random starts are a function of the seed and the number."""
+
+    def __init__(self, clips: Clips, order: BatchOrder) -> None:
+        self.clips, self.order = clips, order
+
+    def __iter__(self) -> Iterator[list[Window]]:
+        for number, stage, indices in self.order.numbered():
+            length = self.clips.length.at(stage.step)
+            episodes, starts = self.clips.table(length)[indices].unbind(1)
+            if self.clips.random_start:
+                room = self.clips.lengths[episodes] - self.clips.span(length) + 1
+                starts = (self.draws(number, stage) * room).long()
+            yield [(episode, start, length) for episode, start in zip(episodes.tolist(), starts.tolist(), strict=True)]
+
+    def draws(self, number: int, stage: _Stage) -> Tensor:
+        """(B,) float64 uniform in [0, 1): this process's share of what batch `number` draws."""
+        order = self.order
+        generator = derive_generator(order.seed, "start", number)
+        draws = torch.rand(stage.local * order.world, generator=generator, dtype=torch.float64)
+        return draws[order.rank * stage.local : (order.rank + 1) * stage.local]
 
 
 def _seed_worker(worker: int) -> None:
@@ -74,7 +173,7 @@ class TrainLoader:
 
     Args:
         dataset: the training split.
-        batch_size: scenes per process and batch.
+        batch_size: items per process and batch; `Stages` of it change with the optimizer step.
         seed: of the order.
         start: number of the first batch (those before it were seen by an earlier part of the run).
         storage: "ram" or "device" keep the whole split as one tensor there (no workers, no collating);
@@ -83,6 +182,8 @@ class TrainLoader:
         workers: processes for "workers".
         device: where "device" and "stream" put the scenes.
         rank, world: this process and the number of processes.
+        accumulate: batches per optimizer step.
+        keep: fields of ground truth that the model reads (its `hints`).
 
     Attributes:
         waited: seconds spent so far on waiting for batches.
@@ -92,7 +193,7 @@ class TrainLoader:
         self,
         dataset: SceneDataset,
         *,
-        batch_size: int,
+        batch_size: int | Stages,
         seed: int,
         start: int = 0,
         storage: str = "auto",
@@ -100,25 +201,56 @@ class TrainLoader:
         device: torch.device | str = "cpu",
         rank: int = 0,
         world: int = 1,
+        accumulate: int = 1,
+        keep: Sequence[str] = (),
     ) -> None:
+        self.source = dataset.dataset if isinstance(dataset, Clips) else dataset
         if storage not in STORAGES:
             raise ValueError(f"storage={storage!r}; choose one of {', '.join(STORAGES)}")
-        if storage == "stream" and not isinstance(dataset, SyntheticScenes):
+        if storage == "stream" and not isinstance(self.source, SyntheticScenes):
             raise ValueError(
                 f"storage='stream' renders scenes, but {dataset.spec.name!r} is read from files; use 'auto'"
             )
-        self.dataset, self.batch_size, self.seed, self.start = dataset, batch_size, seed, start
-        self.workers, self.device, self.rank, self.world = workers, torch.device(device), rank, world
+        self.dataset, self.seed, self.workers, self.device, self.keep = (
+            dataset,
+            seed,
+            workers,
+            torch.device(device),
+            keep,
+        )
         self.waited = 0.0
-        self.order = BatchOrder(len(dataset), batch_size=batch_size, seed=seed, start=start, rank=rank, world=world)
+        clips = dataset if isinstance(dataset, Clips) else None
+        self.order = BatchOrder(
+            (lambda step: len(clips.table(clips.length.at(step)))) if clips else len(dataset),
+            batch_size=batch_size,
+            seed=seed,
+            start=start,
+            rank=rank,
+            world=world,
+            steps=clips.length.steps if clips else (),
+            accumulate=accumulate,
+        )
+        self.windows = WindowOrder(clips, self.order) if clips else None
         self.storage = self._choose() if storage == "auto" else storage
         self._resident: Scene | None = None
 
+    def items_seen(self, number: int) -> int:
+        """Items (images, or clips) that all processes saw before batch `number`."""
+        return sum(count for _, count in self.order.items(number))
+
+    def frames_seen(self, number: int) -> int:
+        """Images that all processes saw before batch `number`: items times the frames of each."""
+        if isinstance(self.dataset, Clips):
+            return sum(count * self.dataset.length.at(step) for step, count in self.order.items(number))
+        return self.items_seen(number) * (self.dataset.spec.frames or 1)
+
     def _choose(self) -> str:
-        item = self.dataset.batch([0]).inputs()
+        item = training_part(self.dataset.batch([0]), self.keep)
         need = len(self.dataset) * sum(
             t.nbytes for t in torch.utils._pytree.tree_leaves(item) if isinstance(t, torch.Tensor)
         )
+        if isinstance(self.dataset, Clips):  # every frame, whatever the windows
+            need = need * int(self.dataset.lengths.sum()) // (len(self.dataset) * self.dataset.length.values[-1])
         if self.device.type == "cuda" and need < RESIDENT_SHARE * torch.cuda.mem_get_info(self.device)[0]:
             return "device"
         return "ram" if need < RESIDENT_SHARE * free_memory() else "workers"
@@ -139,33 +271,44 @@ class TrainLoader:
         return self._select()
 
     def _stream(self) -> Iterator[Scene]:
-        assert isinstance(self.dataset, SyntheticScenes)
-        number, total = self.start, self.batch_size * self.world
-        mine = slice(self.rank * self.batch_size, (self.rank + 1) * self.batch_size)
-        while True:
-            yield self.dataset.stream(number, total, self.device)[mine].inputs()
-            number += 1
+        assert isinstance(self.source, SyntheticScenes)
+        for number, stage, _ in self.order.numbered():
+            mine = slice(self.order.rank * stage.local, (self.order.rank + 1) * stage.local)
+            batch = self.source.stream(number, stage.local * self.order.world, self.device)[mine]
+            if isinstance(self.dataset, Clips):
+                assert self.windows is not None
+                length = self.dataset.length.at(stage.step)
+                room = int(self.dataset.lengths[0]) - self.dataset.span(length) + 1
+                starts = (self.windows.draws(number, stage) * room * self.dataset.random_start).long()
+                batch = cut(batch, starts, length, self.dataset.stride)
+            yield training_part(batch, self.keep)
 
     def _select(self) -> Iterator[Scene]:
         device = self.device if self.storage == "device" else torch.device("cpu")
         if self._resident is None:
-            self._resident = load_resident(self.dataset, device)
-        for indices in self.order:
-            yield self._resident[torch.tensor(indices, device=device)]
+            self._resident = load_resident(self.dataset, device, keep=self.keep)
+        if self.windows is None:
+            for indices in self.order:
+                yield self._resident[torch.tensor(indices, device=device)]
+        else:
+            clips = self.windows.clips
+            for windows in self.windows:
+                episodes, starts, _ = torch.tensor(windows).unbind(1)
+                yield self._resident[clips.rows(episodes, starts, windows[0][2]).to(device)]  # (B, T, ...)
 
     def _read(self) -> Iterator[Scene]:
         loader = DataLoader(
             self.dataset,
-            batch_sampler=self.order,
+            batch_sampler=self.windows or self.order,
             collate_fn=_identity,
             num_workers=self.workers,
             worker_init_fn=_seed_worker,
-            generator=derive_generator(self.seed, "workers", self.rank),
+            generator=derive_generator(self.seed, "workers", self.order.rank),
             pin_memory=self.device.type == "cuda",
             persistent_workers=self.workers > 0,
         )
         for batch in loader:
-            yield batch.inputs()
+            yield training_part(batch, self.keep)
 
 
 class EvalLoader:

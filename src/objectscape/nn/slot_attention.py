@@ -83,7 +83,7 @@ class SlotAttention(nn.Module):
 
         if self.learned:
             self.initial = nn.Parameter(nn.init.xavier_uniform_(torch.empty(slots, slot_size)))
-        elif initial_slots == "sampled":  # Glorot-uniform as in the original, which holds both as tensors of shape (1, D)
+        elif initial_slots == "sampled":  # Glorot-uniform as in the original, whose tensors are (1, D)
             self.initial_mean = nn.Parameter(nn.init.xavier_uniform_(torch.empty(1, slot_size))[0])
             self.initial_log_std = nn.Parameter(nn.init.xavier_uniform_(torch.empty(1, slot_size))[0])
         self.norm_inputs = nn.LayerNorm(input_size, eps=norm_epsilon) if input_norm else nn.Identity()

@@ -74,14 +74,14 @@ class StepLog(Callback):
             return
         terms = {name: float(value) for name, value in pl_module.terms.items()}  # waits for the device
         seconds = max(time.perf_counter() - self._time, 1e-9)
-        images = (step - self._step) * trainer.accumulate_grad_batches * self.loader.batch_size * self.loader.world
+        seen, before = (self.loader.frames_seen(s * trainer.accumulate_grad_batches) for s in (step, self._step))
         self.latest = {
             **{f"train/{name}": value for name, value in terms.items()},
             "train/gradient_norm": float(pl_module.gradient_norm),
             **{f"train/{name}": rate for name, rate in pl_module.learning_rates().items()},
-            "train/images_per_second": images / seconds,
+            "train/images_per_second": (seen - before) / seconds,
             "train/wait_share": (self.loader.waited - self._waited) / seconds,
-            "train/images_seen": step * trainer.accumulate_grad_batches * self.loader.batch_size * self.loader.world,
+            "train/images_seen": seen,
         }
         for logger in trainer.loggers:
             logger.log_metrics(self.latest, step)

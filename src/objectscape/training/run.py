@@ -24,9 +24,10 @@ from torch import nn
 from objectscape.building import build, resolve
 from objectscape.checkpoints.native import save_model
 from objectscape.checkpoints.run_folder import RunFolder, read_checkpoint
-from objectscape.data.building import build_data
+from objectscape.data.building import build_data, data_of
 from objectscape.data.dataset import SceneDataset
 from objectscape.data.loading import EvalLoader, TrainLoader
+from objectscape.nn.ramps import Stages
 from objectscape.training.callbacks import KeepCheckpoint, Pictures, ProgressDisplay, SafeCheckpointIO, StepLog
 from objectscape.training.logs import CSVLog
 from objectscape.training.precision import Precision, choose_precision
@@ -36,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 AT_LEAST = {
-    "batch_size": 1, "workers": 0, "trainer.max_steps": 1, "every.log": 1, "every.checkpoint": 1, "every.validate": 0,
+    "workers": 0, "trainer.max_steps": 1, "every.log": 1, "every.checkpoint": 1, "every.validate": 0,
     "every.picture": 0, "validation.images": 1, "validation.batch_size": 1, "validation.pictures": 1,
 }  # fmt: skip
 """Smallest value of settings that count something."""
@@ -44,6 +45,7 @@ AT_LEAST = {
 
 def check_settings(config: DictConfig) -> None:
     """Raise ValueError for a setting of recipes/config.yaml that is out of its range."""
+    _stages(config.batch_size)
     for name, least in AT_LEAST.items():
         value = OmegaConf.select(config, name)
         if value is not None and value < least:
@@ -87,8 +89,13 @@ def fit(config: DictConfig, run: RunFolder, *, resume: bool = False) -> nn.Modul
     """
     precision = choose_precision(config.trainer.get("precision"), config.trainer.get("accelerator", "auto"))
     torch.manual_seed(config.seed)
+<<<<<<< HEAD
     train_data, val_data = build_data(config.data, "train"), build_data(config.data, "val")
     model = build(config.model, "model")
+=======
+    train_data, val_data = build_data(data_of(config), "train"), build_data(data_of(config), "val")
+    model = instantiate(config.model, _convert_="all")  # plain lists, which the saved configuration can hold
+>>>>>>> 3ba7bc0 (Clips are windows over frames: lengths and batch sizes in stages, random starts by seed and number, files with one frame per row)
     check_fit(model, train_data)
     checkpoint = read_checkpoint(run.checkpoint) if resume else None
     start = checkpoint["global_step"] if checkpoint else 0
@@ -142,7 +149,7 @@ def fit(config: DictConfig, run: RunFolder, *, resume: bool = False) -> nn.Modul
         rank, world = trainer.global_rank, trainer.world_size
         train_loader = TrainLoader(
             train_data,
-            batch_size=config.batch_size,
+            batch_size=_stages(config.batch_size),
             seed=config.seed,
             start=start * trainer.accumulate_grad_batches,
             storage=config.storage,
@@ -150,6 +157,8 @@ def fit(config: DictConfig, run: RunFolder, *, resume: bool = False) -> nn.Modul
             device=trainer.strategy.root_device,
             rank=rank,
             world=world,
+            accumulate=trainer.accumulate_grad_batches,
+            keep=getattr(model, "hints", ()),
         )
         val_loader = EvalLoader(
             val_data, batch_size=config.validation.batch_size, images=config.validation.images, rank=rank, world=world
@@ -192,10 +201,23 @@ def _finish(run: RunFolder, checkpoint: dict[str, Any], train_data: SceneDataset
     return model
 
 
+<<<<<<< HEAD
 def _maker(description: DictConfig) -> Callable[..., torch.optim.Optimizer]:
     """What makes the optimizer of a description from parameter groups."""
     cls, options = resolve(description, "optimizer")
     return partial(cls, **options)
+=======
+def _stages(value: Any) -> Stages:
+    """A whole number, at least 1, or stages of it."""
+    plain: Any = OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
+    stages = Stages(plain)
+    for number in stages.values:
+        if type(number) is not int or number < 1:
+            raise ValueError(
+                f"batch_size={value}: expected a whole number, at least 1, or [step, number] pairs of them"
+            )
+    return stages
+>>>>>>> 3ba7bc0 (Clips are windows over frames: lengths and batch sizes in stages, random starts by seed and number, files with one frame per row)
 
 
 def _say_precision(precision: Precision, before: str | None) -> None:

@@ -2,13 +2,15 @@
 
     /                     attributes: format, format_version, name, version, license, source, seed, notes, max_objects,
                           fields (JSON: what each field means), content_hash
-    /train/image          (n, 3, H, W) uint8, chunks of one sample, gzip level 4; attribute: description
+    /train/image          (n, 3, H, W) uint8, chunks of one row, gzip level 4; attribute: description
     /train/segments       (n, H, W)        and so on: boxes, present, labels, actions, motion, factors/<name>
+    /train/first          (clips,) int64 of data with a time axis: rows are frames, and this the first row of each clip
     /val/..., /test/...
 
-A chunk is one sample, so reading at random decompresses nothing in vain. `content_hash` is the SHA-256 of every data
-set's name, type, shape and bytes. A file is written beside its final name and renamed when it is complete, so that
-what has the final name is always whole.
+The attribute `batch` names the type of the batches: Scene, or Multimodal (domains/<name>, present/<name>, no image). A
+chunk is one row, so reading at random, a window of a clip too, decompresses nothing in vain. `content_hash` is the
+SHA-256 of every data set's name, type, shape and bytes. A file is written beside its final name and renamed when it is
+complete, so that what has the final name is always whole.
 """
 
 from __future__ import annotations
@@ -30,13 +32,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from objectscape.data.clips import StoresFrames
 from objectscape.data.dataset import SceneDataset
 from objectscape.data.formats.opening import HDF5_SIGNATURE, PerProcess, existing_file, signature
 from objectscape.names import did_you_mean
-from objectscape.scene import Scene, Spec
+from objectscape.scene import Multimodal, Scene, Spec
 
 FORMAT = "objectscape"
 FORMAT_VERSION = 1
+BATCHES: dict[str, Any] = {"Scene": Scene, "Multimodal": Multimodal}
 PIECE = 256  # scenes that are read and written together
 _AGAIN = "Make or convert it again (`objectscape data make`, `objectscape data convert`)."
 
@@ -85,13 +89,14 @@ def write_hdf5(
     try:
         for split, dataset in splits.items():
             group, hashes = file.create_group(split), {}
-            for start in range(0, len(dataset), PIECE):
-                stop = min(start + PIECE, len(dataset))
-                tensors = _tensors(dataset.batch(range(start, stop)))
-                arrays = {name: np.ascontiguousarray(tensor.numpy()) for name, tensor in tensors.items()}
+            rows, written = _Rows(dataset), 0
+            for piece in rows:
+                arrays = {name: np.ascontiguousarray(tensor.numpy()) for name, tensor in _tensors(piece).items()}
+                start, stop = written, written + len(piece)
                 if start == 0:
+                    file.attrs["batch"] = type(piece).__name__
                     for name, array in arrays.items():
-                        shape = (len(dataset), *array.shape[1:])
+                        shape = (rows.count, *array.shape[1:])
                         hashes[name] = hashlib.sha256(_heading(split, name, array.dtype, shape))
                         fields = dataset.spec.fields
                         description = fields.get(name, fields.get(name.partition("/")[0], ""))
@@ -104,9 +109,15 @@ def write_hdf5(
                     hashes[name].update(array.data)
                     group[name][start:stop] = array
                 sink.check()
-                done += stop - start
+                written = stop
                 if progress is not None:
-                    progress(done, total)
+                    progress(done + len(dataset) * written // rows.count, total)
+            done += len(dataset)
+            if rows.first is not None:
+                first_rows = rows.first.numpy()
+                group["first"] = first_rows
+                heading = _heading(split, "first", first_rows.dtype, first_rows.shape)
+                hashes["first"] = hashlib.sha256(heading + first_rows.tobytes())
             digests |= {f"{split}/{name}": value.hexdigest() for name, value in hashes.items()}
         spec = dataclasses.replace(
             first.spec, splits={name: len(d) for name, d in splits.items()}, content_hash=_combine(digests)
@@ -129,6 +140,36 @@ def write_hdf5(
             ) from error
         raise
     return spec
+
+
+class _Rows:
+    """The rows of a data set in pieces: its scenes, or the frames of its clips.
+
+    Attributes:
+        count: number of rows.
+        first: (clips,) int64, the first row of each clip; None for data without a time axis.
+    """
+
+    def __init__(self, dataset: SceneDataset) -> None:
+        self.dataset, self.frames = dataset, 1
+        self.first: Tensor | None = None
+        self.count = len(dataset)
+        image = getattr(dataset.batch([0]), "image", None)
+        if isinstance(dataset, StoresFrames):
+            self.first, self.count = dataset.episodes[:, 0], int(dataset.episodes[:, 1].sum())
+        elif image is not None and image.ndim == 5:
+            self.frames = image.shape[1]
+            self.first, self.count = torch.arange(len(dataset)) * self.frames, len(dataset) * self.frames
+
+    def __iter__(self) -> Iterator[Scene]:
+        if isinstance(self.dataset, StoresFrames):
+            for start in range(0, self.count, PIECE):
+                yield self.dataset.frames(range(start, min(start + PIECE, self.count)))
+            return
+        step = max(1, PIECE // self.frames)
+        for start in range(0, len(self.dataset), step):
+            batch = self.dataset.batch(range(start, min(start + step, len(self.dataset))))
+            yield batch if self.first is None else batch.fold_time()
 
 
 class _Sink:
@@ -195,16 +236,22 @@ class _Sink:
 class HDF5Scenes(SceneDataset):
     """One split of a file that `write_hdf5` made.
 
-    The file is opened on first use, and again in each worker process.
+    The file is opened on first use, and again in each worker process. Clips are stored frame by frame, so windows of
+    them (`Clips`) are read without the rest.
 
     Args:
         path: the file.
         split: a group of the file.
 
+    Attributes:
+        episodes: (E, 2) int64, first row and number of frames of every clip; only if the data have a time axis.
+
     Raises:
         FileNotFoundError: no such file.
         ValueError: the file is empty, truncated, of another kind, or has no such split.
     """
+
+    episodes: Tensor
 
     def __init__(self, *, path: str | os.PathLike[str], split: str = "train") -> None:
         self.path = existing_file(path, "a data file of objectscape (.h5)")
@@ -215,8 +262,15 @@ class HDF5Scenes(SceneDataset):
                 raise ValueError(
                     f"split={split!r}: {self.path} has the splits {known}.{did_you_mean(split, self.spec.splits)}"
                 )
-            self._count = file[f"{split}/image"].shape[0]
-            self._names = list(_names(file[split]))
+            group = file[split]
+            self._names = [name for name in _names(group) if name != "first"]
+            self._rows = group[self._names[0]].shape[0]
+            if "first" in group:
+                first = torch.from_numpy(group["first"][:])
+                ends = torch.cat([first[1:], torch.tensor([self._rows])])
+                self.episodes = torch.stack([first, ends - first], 1)
+            self._batch = BATCHES[file.attrs.get("batch", "Scene")]  # the attribute is new in 0.2
+            self._count = _items(group)
         self.split = split
         self._file = PerProcess(partial(open_hdf5, self.path))
 
@@ -224,10 +278,25 @@ class HDF5Scenes(SceneDataset):
         return self._count
 
     def batch(self, indices: Sequence[int]) -> Scene:
-        """See `SceneDataset.batch`."""
-        wanted = np.asarray(indices, dtype=np.int64)
-        if len(wanted) and (wanted.min() < 0 or wanted.max() >= self._count):
-            raise IndexError(f"{self.path}, {self.split} has {self._count} scenes; there is no scene {wanted.max()}")
+        """See `SceneDataset.batch`. Clips must have one length; `Clips` reads windows of those that do not."""
+        wanted = torch.as_tensor(indices, dtype=torch.long)
+        outside = wanted[(wanted < 0) | (wanted >= self._count)]
+        if len(outside):
+            raise IndexError(f"{self.path}, {self.split} has {self._count} scenes; there is no scene {int(outside[0])}")
+        if not hasattr(self, "episodes"):
+            return self.frames(wanted.tolist())
+        first, lengths = self.episodes[wanted].unbind(1)
+        time = int(lengths[0])
+        if (lengths != time).any():
+            raise ValueError(
+                f"{self.path}: its clips have {int(self.episodes[:, 1].min())} to {int(self.episodes[:, 1].max())} "
+                "frames, which make no batch; read windows of them (clip.length=...)"
+            )
+        return self.frames((first[:, None] + torch.arange(time)).flatten().tolist()).unfold_time(time)
+
+    def frames(self, rows: Sequence[int]) -> Scene:
+        """The rows of the file in that order: scenes, or single frames of clips; see `StoresFrames`."""
+        wanted = np.asarray(rows, dtype=np.int64)
         group = self._file()[self.split]
         fields: dict[str, Any] = {}
         for name in self._names:
@@ -238,11 +307,12 @@ class HDF5Scenes(SceneDataset):
                     f"{self.path} is corrupt: {self.split}/{name} of scenes {wanted.min()}..{wanted.max()} cannot be "
                     f"read ({error}). {_AGAIN}"
                 ) from error
-            if name.startswith("factors/"):
-                fields.setdefault("factors", {})[name.removeprefix("factors/")] = tensor
+            field, _, key = name.partition("/")
+            if key:
+                fields.setdefault(field, {})[key] = tensor
             else:
                 fields[name] = tensor
-        return Scene(**fields)
+        return self._batch(**fields)
 
 
 def check_hdf5(path: str | os.PathLike[str], *, progress: Callable[[int, int], None] | None = None) -> Spec:
@@ -339,6 +409,20 @@ def _names(group: h5py.Group) -> Iterator[str]:
             yield name
 
 
+def _items(group: h5py.Group) -> int:
+    """Number of scenes or clips."""
+    return group["first" if "first" in group else next(_names(group))].shape[0]
+
+
+def _frames(group: h5py.Group) -> int | None:
+    """Frames of every clip, if it has a time axis and one length."""
+    if "first" not in group:
+        image = group.get("image")
+        return int(image.shape[1]) if image is not None and image.ndim == 5 else None  # files from before 0.2
+    lengths = np.diff(group["first"][:], append=group[next(n for n in _names(group) if n != "first")].shape[0])
+    return int(lengths[0]) if (lengths == lengths[0]).all() else None
+
+
 def _heading(split: str, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
     return f"{split}/{name} {np.dtype(dtype).str} {tuple(int(n) for n in shape)}\n".encode()
 
@@ -370,11 +454,14 @@ def _read_spec(file: h5py.File, path: Path) -> Spec:
             f"{path} has format version {attributes['format_version']}; this objectscape reads version "
             f"{FORMAT_VERSION}. {_AGAIN}"
         )
-    splits: dict[str, int | None] = {name: int(group["image"].shape[0]) for name, group in file.items()}
+    if attributes.get("batch", "Scene") not in BATCHES:
+        raise ValueError(f"{path} holds batches of type {attributes['batch']!r}; expected one of {', '.join(BATCHES)}")
+    splits: dict[str, int | None] = {name: _items(group) for name, group in file.items()}
     group = file[next(iter(splits))]
     return Spec(
         name=attributes["name"],
-        image_size=tuple(group["image"].shape[-2:]),
+        image_size=tuple(group["image"].shape[-2:]) if "image" in group else None,
+        frames=_frames(group),
         splits=splits,
         fields=json.loads(attributes["fields"]),
         max_objects=int(attributes["max_objects"]) if "max_objects" in attributes else None,

@@ -80,7 +80,8 @@ class MovingShapes(SyntheticScenes):
                 f"({frames}, {most}) float32; color ({frames}, {most}, 3) float32 RGB of zeros and ones",
             },
             max_objects=most,
-            licence="Apache-2.0",
+            frames=frames,
+            license="Apache-2.0",
             source="objectscape's own generator",
             notes="For tests and small experiments; no published results exist on it.",
         )
