@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from objectscape.checkpoints.run_folder import RunFolder
+from objectscape.cli import main
 from objectscape.data.clips import Clips, StoresFrames
 from objectscape.data.dataset import SceneDataset
 from objectscape.data.formats.hdf5 import HDF5Scenes, check_hdf5, write_hdf5
@@ -112,9 +115,14 @@ def file(shapes: MovingShapes, tmp_path_factory: pytest.TempPathFactory) -> Path
     return path
 
 
+def tensors(scene: Scene) -> dict[str, torch.Tensor]:
+    fields = {name: getattr(scene, name) for name in ("image", "segments", "boxes", "present", "labels", "actions")}
+    return {name: value for name, value in {**fields, **(scene.factors or {})}.items() if value is not None}
+
+
 def same(one: Scene, two: Scene) -> bool:
-    a, b = torch.utils._pytree.tree_leaves(one), torch.utils._pytree.tree_leaves(two)
-    return len(a) == len(b) and all(torch.equal(x, y) if isinstance(x, torch.Tensor) else x == y for x, y in zip(a, b))
+    a, b = tensors(one), tensors(two)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 def test_a_file_of_clips_gives_them_back(shapes: MovingShapes, file: Path):
@@ -199,9 +207,24 @@ def test_fields_a_model_reads_are_kept(shapes: MovingShapes):
 
 
 WORDS = [
-    "model=slot_attention", "data=moving_shapes", "data.count=12", "data.frames=8", "model.image_size=32",
+    "model=savi", "data=moving_shapes", "data.count=12", "data.frames=8", "model.image_size=32",
     "model.decoder=patch", "model.slots=3", "model.slot_size=8", "model.encoder_channels=8",
     "model.encoder_strides=[2,2,1,1]", "model.hidden_size=8", "batch_size=[[0,2],[3,4]]", "clip.length=[[0,2],[2,3]]",
-    "every.log=1", "every.validate=3", "every.picture=3", "every.checkpoint=2", "validation.images=4",
-    "validation.pictures=2", "strict=true", "trainer.accelerator=cpu", "loggers.tensorboard=false", "schedule.steps=20",
+    "every.log=1", "every.validate=3", "every.picture=0", "every.checkpoint=2", "validation.images=4",
+    "validation.pictures=2", "strict=true", "trainer.accelerator=cpu", "loggers.tensorboard=false",
 ]  # fmt: skip
+
+
+def test_a_run_on_windows_in_stages_resumes_exactly(tmp_path: Path):
+    def train(folder: str, *words: str) -> dict[str, torch.Tensor]:
+        assert main(["train", *WORDS, f"run_dir={tmp_path / folder}", *words]) == 0
+        return RunFolder(tmp_path / folder).load_model().state_dict()
+
+    whole = train("whole", "trainer.max_steps=7")
+    train("parts", "trainer.max_steps=3")
+    assert main(["train", f"resume={tmp_path / 'parts'}", "trainer.max_steps=7"]) == 0
+    parts = RunFolder(tmp_path / "parts").load_model().state_dict()
+    assert all(torch.equal(value, parts[name]) for name, value in whole.items())
+    with (tmp_path / "parts" / "metrics.csv").open() as file:
+        seen = [int(float(row["train/images_seen"])) for row in csv.DictReader(file) if row["train/images_seen"]]
+    assert seen == [4, 8, 14, 26, 38, 50, 62], "2 clips of 2, then of 3 frames; then 4 of 3"

@@ -247,6 +247,8 @@ def _annotation(target: str | None, kind: str, name: str) -> str | None:
 
 def _check_type(path: str, current: Any, override: Override, annotation: str | None) -> None:
     """Raise ValueError unless the override has the type of `current`; a whole number is judged by the annotation."""
+    if path == "batch_size" and isinstance(override.value(), list):
+        return  # stages of it, which the training checks
     if type(current) is int and annotation not in ("int", "int | None"):
         if annotation not in ("float", "float | None"):
             return  # such as int | Sequence[int]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from objectscape.data.clips import StoresFrames
 from objectscape.data.dataset import SceneDataset
 from objectscape.data.geometry import resize_nearest
 from objectscape.data.synthetic.base import Draws, SyntheticScenes
@@ -66,9 +67,16 @@ class Resized(SceneDataset):
     def __init__(self, dataset: SceneDataset, size: tuple[int, int]) -> None:
         self.dataset, self.size, self.split = dataset, size, dataset.split
         self.spec = _resized_spec(dataset.spec, size)
+        if isinstance(dataset, StoresFrames):
+            self.episodes = dataset.episodes
 
     def __len__(self) -> int:
         return len(self.dataset)
+
+    def frames(self, rows: Sequence[int]) -> Scene:
+        """See `StoresFrames`; only of data that store frames."""
+        assert isinstance(self.dataset, StoresFrames)
+        return resize_scene(self.dataset.frames(rows), self.size)
 
     def batch(self, indices: Sequence[int]) -> Scene:
         return resize_scene(self.dataset.batch(indices), self.size)

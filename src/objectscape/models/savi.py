@@ -199,8 +199,8 @@ class SAVi(Model):
             return self.corrector.start(len(scene), noise)
         if scene.boxes is None:
             raise ValueError(
-                f"the model is conditioned on the {self.condition} of the objects in the first frame, but the data have "
-                "no boxes. Train it with model.condition=none, or use data with boxes."
+                f"the model is conditioned on the {self.condition} of the objects in the first frame, but the data "
+                "have no boxes. Train it with model.condition=none, or use data with boxes."
             )
         boxes = scene.boxes[:, 0, : self.slots - 1].float()  # (B, N, 4) pixels
         height, width = self.image_size

@@ -154,10 +154,11 @@ class _Rows:
         self.dataset, self.frames = dataset, 1
         self.first: Tensor | None = None
         self.count = len(dataset)
-        image = getattr(dataset.batch([0]), "image", None)
         if isinstance(dataset, StoresFrames):
             self.first, self.count = dataset.episodes[:, 0], int(dataset.episodes[:, 1].sum())
-        elif image is not None and image.ndim == 5:
+            return
+        image = getattr(dataset.batch([0]), "image", None)
+        if image is not None and image.ndim == 5:
             self.frames = image.shape[1]
             self.first, self.count = torch.arange(len(dataset)) * self.frames, len(dataset) * self.frames
 
