@@ -89,13 +89,8 @@ def fit(config: DictConfig, run: RunFolder, *, resume: bool = False) -> nn.Modul
     """
     precision = choose_precision(config.trainer.get("precision"), config.trainer.get("accelerator", "auto"))
     torch.manual_seed(config.seed)
-<<<<<<< HEAD
-    train_data, val_data = build_data(config.data, "train"), build_data(config.data, "val")
-    model = build(config.model, "model")
-=======
     train_data, val_data = build_data(data_of(config), "train"), build_data(data_of(config), "val")
-    model = instantiate(config.model, _convert_="all")  # plain lists, which the saved configuration can hold
->>>>>>> 3ba7bc0 (Clips are windows over frames: lengths and batch sizes in stages, random starts by seed and number, files with one frame per row)
+    model = build(config.model, "model")
     check_fit(model, train_data)
     checkpoint = read_checkpoint(run.checkpoint) if resume else None
     start = checkpoint["global_step"] if checkpoint else 0
@@ -201,12 +196,12 @@ def _finish(run: RunFolder, checkpoint: dict[str, Any], train_data: SceneDataset
     return model
 
 
-<<<<<<< HEAD
 def _maker(description: DictConfig) -> Callable[..., torch.optim.Optimizer]:
     """What makes the optimizer of a description from parameter groups."""
     cls, options = resolve(description, "optimizer")
     return partial(cls, **options)
-=======
+
+
 def _stages(value: Any) -> Stages:
     """A whole number, at least 1, or stages of it."""
     plain: Any = OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
@@ -217,7 +212,6 @@ def _stages(value: Any) -> Stages:
                 f"batch_size={value}: expected a whole number, at least 1, or [step, number] pairs of them"
             )
     return stages
->>>>>>> 3ba7bc0 (Clips are windows over frames: lengths and batch sizes in stages, random starts by seed and number, files with one frame per row)
 
 
 def _say_precision(precision: Precision, before: str | None) -> None:
