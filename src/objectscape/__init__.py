@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING, Any
 from objectscape.version import __version__
 
 if TYPE_CHECKING:
-    from objectscape.api import load, show
+    from objectscape.api import evaluate, load, show
     from objectscape.building import trust
+    from objectscape.check import check_model
     from objectscape.contract import Model
     from objectscape.scene import Decomposition, Losses, Scene, Spec
 
 _HOMES = {
+    "check_model": "objectscape.check",
+    "evaluate": "objectscape.api",
     "load": "objectscape.api",
     "show": "objectscape.api",
     "trust": "objectscape.building",
@@ -31,7 +34,19 @@ _HOMES = {
     "Losses": "objectscape.scene",
     "Spec": "objectscape.scene",
 }
-__all__ = ["Decomposition", "Losses", "Model", "Scene", "Spec", "__version__", "load", "show", "trust"]
+__all__ = [
+    "Decomposition",
+    "Losses",
+    "Model",
+    "Scene",
+    "Spec",
+    "__version__",
+    "check_model",
+    "evaluate",
+    "load",
+    "show",
+    "trust",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,18 +1,25 @@
-"""The two doors for Python users: load a model, draw what it sees."""
+"""Entry points for Python users: load a model, draw what it sees, evaluate it."""
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from objectscape.checkpoints.native import load_model
 from objectscape.checkpoints.run_folder import RunFolder
-from objectscape.scene import Decomposition, Scene
+from objectscape.scene import Decomposition, Scene, Tensors
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from objectscape.data.dataset import SceneDataset
+    from objectscape.evaluation.asking import Evaluation
+    from objectscape.evaluation.questions import Question
 
 
 def load(source: str | Path, **overrides: Any) -> nn.Module:
@@ -35,6 +42,58 @@ def load(source: str | Path, **overrides: Any) -> nn.Module:
     if (path / "config.json").is_file():
         return load_model(path, **overrides)
     return RunFolder.open(path).load_model(**overrides)
+
+
+def evaluate(
+    model: nn.Module,
+    data: SceneDataset | Iterable[Tensors] | str | Path,
+    *,
+    split: str = "test",
+    images: int | None = 320,
+    batch_size: int = 64,
+    ask: Sequence[Question] | None = None,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+) -> Evaluation:
+    """Everything that a model can be asked about a data set, beside baselines that need no learning.
+
+    Args:
+        model: any that follows the contract; it is moved to `device` and set to evaluation mode.
+        data: a data set; or batches; or the name of a data set as on the command line, with options after it:
+            "tetrominoes", "clevr_like data.variant=textures"; or the folder of a run, for the data it was trained on.
+        split: of a named data set or a run's data.
+        images: from the start of a data set; None for all.
+        batch_size: images that the model sees at once.
+        ask: questions, each of which must fit; None for all that do (`objectscape list metrics`).
+        device: where to compute.
+        seed: of the model's random draws.
+
+    Returns:
+        Scores by name: `evaluate(model, "tetrominoes")["ari_fg"].mean`. Printing it shows the headline scores.
+
+    Raises:
+        ValueError, FileNotFoundError: if there is no such data, or it does not fit the model or a question.
+    """
+    from objectscape.data.dataset import SceneDataset
+    from objectscape.data.loading import EvalLoader
+    from objectscape.evaluation.asking import evaluate as put
+
+    if isinstance(data, str | Path):
+        data = _named_data(data, split)
+    batches: Iterable[Tensors] = (
+        data if not isinstance(data, SceneDataset) else EvalLoader(data, batch_size=batch_size, images=images)
+    )
+    return put(model, batches, ask=ask, device=device, seed=seed)
+
+
+def _named_data(data: str | Path, split: str) -> SceneDataset:
+    from objectscape.cli.common import data_config
+    from objectscape.data.building import build_data
+
+    if Path(data).is_dir():
+        return build_data(data_config(RunFolder.open(Path(data)), []), split)
+    name, *options = shlex.split(str(data))
+    return build_data(data_config(None, [f"data={name}", *options]), split)
 
 
 def show(images: Tensor | Scene, output: Decomposition, *, count: int = 8) -> Figure:

@@ -19,7 +19,7 @@ from objectscape.cli import config as configs
 from objectscape.cli.common import add_device, at_least, console, device_of, note
 from objectscape.cli.train import launch
 from objectscape.evaluation.report import write_readme
-from objectscape.evaluation.results import as_csv, as_markdown, differences, read_results
+from objectscape.evaluation.results import as_csv, as_markdown, differences, headline_of, number, read_results
 from objectscape.evaluation.summary import EVALUATION, diverged, evaluated, summarize, table, to_json
 from objectscape.files import write_text
 from objectscape.names import unknown
@@ -58,7 +58,7 @@ def main(words: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("words", nargs="+", metavar="key=value", help="recipes, seeds, out, and settings for all runs")
-    parser.add_argument("--threshold", type=float, default=0.9, help="a seed with ARI-FG below it failed (default 0.9)")
+    parser.add_argument("--threshold", type=float, help="a seed whose first score is worse failed (ARI-FG: 0.9)")
     parser.add_argument("--images", type=at_least(0), default=320, help="of the test split; 0 for all (default 320)")
     add_device(parser, "for the evaluation")
     parser.add_argument("--table", action="store_true", help="only the table, of what is there")
@@ -172,8 +172,9 @@ def train_and_evaluate(config: DictConfig, images: int, device: str) -> None:
         note(f"{name}: {error}")
         return
     write_readme(run)
-    scores = read_results(run)[EVALUATION]["scores"]
-    note(f"{name}: " + (f"ARI-FG {scores['ari_fg']['mean']:.3f}" if "ari_fg" in scores else "done"))
+    result = read_results(run)[EVALUATION]
+    first = next(iter(headline_of(result).items()), None)
+    note(f"{name}: " + (f"{first[1]['label']} {number(result['scores'][first[0]]['mean'])}" if first else "done"))
 
 
 def pending(run: RunFolder) -> bool:
@@ -181,18 +182,24 @@ def pending(run: RunFolder) -> bool:
     return not evaluated(run) and not diverged(run)
 
 
-def report(out: Path, threshold: float) -> None:
+def report(out: Path, threshold: float | None) -> None:
     """Print the table of all runs below `out` and write it there."""
     runs = [RunFolder(file.parent) for file in sorted(out.rglob("config.yaml"))]
-    rows = summarize(runs, threshold=threshold)
+    summary = summarize(runs, threshold=threshold)
+    rows = summary.rows
     if not any(row["seeds"] or row["failures"] for row in rows):
         raise ValueError(f"there is no finished run below {out}")
-    headings, cells = table(rows)
-    write_text(out / "table.json", to_json(rows, threshold=threshold))
+    headings, cells = table(summary)
+    write_text(out / "table.json", to_json(summary))
     write_text(out / "table.csv", as_csv(list(rows[0]), [list(row.values()) for row in rows]))
-    caption = f"A seed with ARI-FG below {threshold:g} is a failure. MSE per value of images in [0, 1], KL in nats."
+    caption = "MSE per value of images in [0, 1], KL in nats."
+    if summary.threshold is not None:
+        first = summary.scores[summary.first]
+        side = "above" if first["better"] == "lower" else "below"
+        caption = f"A seed with {first['label']} {side} {summary.threshold:g} is a failure. {caption}"
     write_text(out / "table.md", f"{as_markdown(headings, cells)}\n{caption}\n")
-    for columns in (slice(0, 7), slice(7, None)):  # twice, so that it fits a terminal
+    middle = len(headings) // 2 + 1
+    for columns in (slice(0, middle), slice(middle, None)):  # twice, so that it fits a terminal
         printed = Table(box=box.SIMPLE_HEAD)
         for heading in dict.fromkeys((headings[0], *headings[columns])):
             printed.add_column(heading, justify="left" if heading == headings[0] else "right", overflow="fold")

@@ -138,9 +138,16 @@ def from_file(path: Path, words: list[str]) -> DictConfig:
     for override, word in zip(parse(words), words, strict=True):
         if override.key_or_group in GROUPS:
             raise ValueError(f"{word}: the recipe, model and data are fixed by {path}; override their fields instead")
+    update(config, words)
+    return config
+
+
+def update(config: DictConfig, words: list[str]) -> None:
+    """Set fields of a configuration to what `key=value` words say, with the checks of `prepare`."""
+    words = readable(words)
+    for override, word in zip(parse(words), words, strict=True):
         _check(config, override, word)
         OmegaConf.update(config, override.key_or_group, override.value(), force_add=True)
-    return config
 
 
 def _compose(words: list[str]) -> DictConfig:

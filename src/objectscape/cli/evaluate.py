@@ -1,15 +1,16 @@
-"""objectscape evaluate: every metric a model's abilities and the data's ground truth allow."""
+"""objectscape evaluate: every question that a model can be asked about some data."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING
 
 from rich.progress import track
 from rich.table import Table
 
 from objectscape.checkpoints.run_folder import RunFolder
+from objectscape.cli.ask import read_questions
 from objectscape.cli.common import (
     add_device,
     at_least,
@@ -22,30 +23,32 @@ from objectscape.cli.common import (
     open_model,
     split_words,
 )
-from objectscape.cli.shifts import evaluate_shifts
-from objectscape.contract import Generates
-from objectscape.data.loading import EvalLoader
-from objectscape.evaluation.disentanglement import evaluate_latents
-from objectscape.evaluation.generation import evaluate_generation
-from objectscape.evaluation.protocols import Score, evaluate
-from objectscape.evaluation.report import write_readme
-from objectscape.evaluation.results import number, write_result
-from objectscape.metrics.disentanglement import Scoring
+from objectscape.evaluation.results import ARROWS, number, write_result
+
+if TYPE_CHECKING:
+    from objectscape.evaluation.asking import Evaluation
+
+UNCHANGED = ("generate", "latents")
+"""Questions that `--shifts` leaves out unless told otherwise: samples are the same on every variant, latents costly."""
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="objectscape evaluate",
-        description="Evaluate trained models on the test split of their data, or of any other data set.",
+        description="Evaluate trained models on the test split of their data, or of any other data set: every question "
+        "that model and data can answer (objectscape list metrics), beside a baseline that needs no learning.",
         epilog="examples:\n"
         "  objectscape evaluate RUN\n"
         "  objectscape evaluate RUN RUN2 data=multi_dsprites data.variant=binarized\n"
         "  objectscape evaluate RUN model.slots=11 model.iterations=5 --tag more-slots\n"
+        "  objectscape evaluate RUN ask=decompose,reconstruct      # only these questions\n"
+        "  objectscape evaluate RUN ask.generate.samples=10000 ask.generate.inception=FILE\n"
+        "  objectscape evaluate RUN ask=my_module.MyQuestion       # your own, by import path\n"
         "  objectscape evaluate RUN --shifts             # every controlled shift of a rendered data set, in one table",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("words", nargs="+", metavar="RUN | key=value", help="run folders, and data/model options")
+    parser.add_argument("words", nargs="+", metavar="RUN | key=value", help="run folders; data, model and ask options")
     parser.add_argument("--split", default="test", choices=["train", "val", "test"])
     parser.add_argument(
         "--images", type=at_least(0), default=320, help="from the start of the split; 0 for all (default 320)"
@@ -53,17 +56,15 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=at_least(1), default=64)
     parser.add_argument("--seed", type=int, default=0, help="of the model's random draws")
     add_device(parser)
-    parser.add_argument(
-        "--samples", type=at_least(1), help="scenes to imagine for the Frechet distance (default: --images)"
-    )
-    parser.add_argument("--inception", type=Path, help="weights for the FID: objectscape data fetch inception")
+    parser.add_argument("--all", action="store_true", help="print every score, not only the headline ones")
+    parser.add_argument("--samples", type=at_least(1), help="short for ask.generate.samples=N (default: --images)")
+    parser.add_argument("--inception", type=Path, help="short for ask.generate.inception=FILE: weights for the FID")
     parser.add_argument(
         "--latents",
         action=argparse.BooleanOptionalAction,
-        help="what the latents know: DCI and property probes where the data have factors, activeness "
-        "(default: yes, but for --shifts)",
+        help="--no-latents is short for ask.latents=null (with --shifts that is the default)",
     )
-    parser.add_argument("--dci", choices=get_args(Scoring), default="corrected", help="scoring of DCI")
+    parser.add_argument("--dci", choices=["corrected", "released"], help="short for ask.latents.scoring=...")
     parser.add_argument("--tag", help="name of the result file, if not the data set's name")
     parser.add_argument("--shifts", action="store_true", help="on every variant of the data set, as one table")
     return parser
@@ -80,65 +81,79 @@ def main(words: list[str]) -> int:
         raise ValueError(f"--tag {options.tag!r}: expected a name without slashes; the result goes to RUN/evaluation")
     for run in runs:
         if options.shifts:
+            from objectscape.cli.shifts import evaluate_shifts
+
             evaluate_shifts(run, settings, options, evaluate_run)
         else:
-            print_scores(str(run.path), evaluate_run(run, settings, options))
+            print_scores(str(run.path), evaluate_run(run, settings, options), everything=options.all)
     return 0
 
 
-def evaluate_run(run: RunFolder, words: list[str], options: argparse.Namespace) -> dict[str, Score]:
+def evaluate_run(run: RunFolder, words: list[str], options: argparse.Namespace) -> Evaluation:
     """Evaluate one run and write the result into it."""
+    from objectscape.data.loading import EvalLoader
+    from objectscape.evaluation.asking import evaluate
+    from objectscape.evaluation.report import write_readme
     from objectscape.training.run import check_fit
 
-    model_words, data_words = split_words(words)
+    asks = [word for word in words if word.startswith(("ask=", "ask."))]
+    chosen = read_questions([*_short_forms(options), *asks])
+    model_words, data_words = split_words([word for word in words if word not in asks])
     device = device_of(options)
     dataset = build_split(data_config(run, data_words), options.split)
     model = open_model(run.path, model_words)
     check_fit(model, dataset)
     loader = EvalLoader(dataset, batch_size=options.batch_size, images=options.images or None)
     batches = track(loader, description="evaluating", total=len(loader), console=errors, transient=True)
-    scores = evaluate(model, batches, device=device, seed=options.seed)
-    details: dict[str, object] = {
-        "seed": options.seed,
-        "images": loader.images,
-        "model": model_words,
-        "parameters": sum(p.numel() for p in model.parameters()),
-    }
-    if isinstance(model, Generates) and not options.shifts:  # what it imagines is the same on every variant
-        result = evaluate_generation(
-            model,
-            loader,
-            samples=options.samples or loader.images,
-            inception=options.inception,
-            device=device,
-            seed=options.seed,
-        )
-        scores |= result.scores
-        details["generation"] = result.details
-    if options.latents if options.latents is not None else not options.shifts:
-        with errors.status("asking the latents"):
-            latents = evaluate_latents(
-                model,
-                loader,
-                scoring=options.dci,
-                active_images=10 if device == "cpu" else 100,  # the paper: 100
-                device=device,
-                seed=options.seed,
-            )
-        scores |= latents.scores
-        details["latents"] = latents.details
+    evaluation = evaluate(
+        model, batches, ask=chosen.fitting(model, dataset.batch([0])), device=device, seed=options.seed
+    )
     tag = options.tag or "-".join([dataset.spec.name, *(f"{key}={value}" for key, value in model_words.items())])
-    path = write_result(run, scores, spec=dataset.spec, split=options.split, name=tag, **details)
+    path = write_result(
+        run,
+        evaluation,
+        spec=dataset.spec,
+        split=options.split,
+        name=tag,
+        seed=options.seed,
+        images=loader.images,
+        model=model_words,
+        parameters=sum(p.numel() for p in model.parameters()),
+    )
     write_readme(run)
-    note(f"{loader.images} images of {dataset.spec.name} ({options.split}); written to {path}")
-    return scores
+    note(f"{loader.images} images of {dataset.spec.name} ({options.split}); every score is in {path}")
+    return evaluation
 
 
-def print_scores(title: str, scores: dict[str, Score]) -> None:
-    """A table on the terminal."""
+def _short_forms(options: argparse.Namespace) -> list[str]:
+    """The `ask` words that options stand for."""
+    words = []
+    if options.samples is not None:
+        words.append(f"ask.generate.samples={options.samples}")
+    if options.inception is not None:
+        words.append(f"ask.generate.inception='{options.inception}'")
+    if options.dci is not None:
+        words.append(f"ask.latents.scoring={options.dci}")
+    left_out = [name for name in UNCHANGED if options.shifts and not (name == "latents" and options.latents)]
+    if options.latents is False and "latents" not in left_out:
+        left_out.append("latents")
+    return words + [f"ask.{name}=null" for name in left_out]
+
+
+def print_scores(title: str, evaluation: Evaluation, *, everything: bool) -> None:
+    """A table on the terminal: the headline scores, or every score, beside the baseline."""
+    from objectscape.evaluation.questions import meaning_of
+
+    scores, baseline = evaluation.scores, evaluation.baseline
+    shown = list(scores) if everything else list(evaluation.headline or scores)
     table = Table(title=title, title_justify="left")
-    for column in ("metric", "mean", "sd", "n"):
+    for column in ("metric", "mean", "baseline", "sd", "n"):
         table.add_column(column, justify="left" if column == "metric" else "right")
-    for name, score in scores.items():
-        table.add_row(name, number(score.mean), number(score.sd), str(score.n))
+    for name in shown:
+        score, meaning = scores[name], meaning_of(name, evaluation.asked)
+        beside = number(baseline[name].mean) if name in baseline else "-"
+        arrow = ARROWS[meaning.better] if meaning else ""
+        table.add_row(f"{name} {arrow}", number(score.mean), beside, number(score.sd), str(score.n))
     console.print(table)
+    if len(shown) < len(scores):
+        note(f"{len(scores) - len(shown)} more scores with --all; what they say: objectscape list metrics")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
 from objectscape.cli.common import console, note
 from objectscape.cli.config import RECIPES, options
+from objectscape.evaluation.results import headline_of, number
 from objectscape.files import read_json
 
 KINDS = ("recipes", "models", "data", "metrics", "runs")
+COLUMNS = {"runs": ("run", "state", "step", "score"), "metrics": ("question", "score", "better", "what it says")}
 
 
 def main(words: list[str]) -> int:
@@ -22,9 +25,9 @@ def main(words: list[str]) -> int:
     chosen = parser.parse_args(words)
     for kind in [chosen.kind] if chosen.kind else KINDS[:-1]:
         rows = _runs(chosen.runs) if kind == "runs" else _metrics() if kind == "metrics" else _group(kind)
-        table = Table(title=kind, title_justify="left", show_header=kind == "runs")
-        for column in ("run", "state", "step", "ARI-FG") if kind == "runs" else ("name", "what"):
-            table.add_column(column, overflow="fold")
+        table = Table(title=kind, title_justify="left", show_header=kind in ("runs", "metrics"))
+        for column in COLUMNS.get(kind, ("name", "what")):
+            table.add_column(column, overflow="fold", no_wrap=column == "better")
         for row in rows:
             table.add_row(*row)
         console.print(table)
@@ -41,15 +44,15 @@ def _group(kind: str) -> list[tuple[str, str]]:
     return rows
 
 
-def _metrics() -> list[tuple[str, str]]:
-    from objectscape.evaluation.disentanglement import LATENT_SCORES
-    from objectscape.evaluation.protocols import reconstruction_metrics, segmentation_metrics
+def _metrics() -> list[tuple[str, ...]]:
+    from objectscape.evaluation.questions import QUESTIONS
 
-    metrics = {**segmentation_metrics(), **reconstruction_metrics()}
-    return [
-        *((n, (type(metric).__doc__ or "").splitlines()[0]) for n, metric in metrics.items()),
-        *LATENT_SCORES.items(),
-    ]
+    rows: list[tuple[str, ...]] = []
+    for question in QUESTIONS.values():
+        asked = (question.__doc__ or "").splitlines()[0]
+        rows.append((question.name, "", "", f"{asked} Needs {question.needs}."))
+        rows += [("", name, meaning.better, meaning.text) for name, meaning in question.scores.items()]
+    return rows
 
 
 def _runs(root: Path) -> list[tuple[str, ...]]:
@@ -57,13 +60,20 @@ def _runs(root: Path) -> list[tuple[str, ...]]:
     for file in sorted(root.rglob("status.json")):
         try:
             status = read_json(file)
-            scores = [read_json(result)["scores"] for result in sorted((file.parent / "evaluation").glob("*.json"))]
+            results = [read_json(result) for result in sorted((file.parent / "evaluation").glob("*.json"))]
         except ValueError as error:
             note(str(error))
             rows.append((str(file.parent), "damaged", "", ""))
             continue
-        value = next((f"{s['ari_fg']['mean']:.3f}" for s in scores if "ari_fg" in s), "")
+        value = next((first for result in results if (first := _first(result))), "")
         rows.append((str(file.parent), status["state"], str(status.get("step", "")), value))
     if not rows:
         raise FileNotFoundError(f"there are no runs below {root}; train one (objectscape train) or give --runs FOLDER")
     return rows
+
+
+def _first(result: dict[str, Any]) -> str:
+    """The headline score of an evaluation, with its name."""
+    for name, about in headline_of(result).items():
+        return f"{about['label']} {number(result['scores'][name]['mean'])}"
+    return ""

@@ -5,23 +5,23 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from objectscape.checkpoints.run_folder import RunFolder
 from objectscape.cli import config as configs
 from objectscape.cli.common import build_split, console, data_config, split_words
-from objectscape.evaluation.protocols import Score
 
-COLUMNS = ("ari_fg", "miou", "mse")
-"""Metrics that become columns, where the model and the data have them."""
+if TYPE_CHECKING:
+    from objectscape.evaluation.asking import Evaluation
 
-Evaluate = Callable[[RunFolder, list[str], argparse.Namespace], dict[str, Score]]
+Evaluate = Callable[[RunFolder, list[str], argparse.Namespace], "Evaluation"]
 
 
 def evaluate_shifts(
     run: RunFolder, words: list[str], options: argparse.Namespace, evaluate_run: Evaluate
-) -> dict[str, dict[str, Score]]:
+) -> dict[str, Evaluation]:
     """Evaluate a run on every variant of its data, or of the data that `words` name, and print the table.
 
     Args:
@@ -33,7 +33,7 @@ def evaluate_shifts(
     Raises:
         ValueError: if the data set has no variants.
     """
-    _, data_words = split_words(words)
+    data_words = [word for word in split_words(words)[1] if not word.startswith("ask")]
     dataset = build_split(data_config(run, data_words), options.split)
     variants = getattr(dataset, "VARIANTS", None)
     if variants is None:
@@ -50,22 +50,23 @@ def evaluate_shifts(
     return found
 
 
-def _print(title: str, home: str, texts: dict[str, str], found: dict[str, dict[str, Score]]) -> None:
-    columns = [name for name in COLUMNS if any(name in scores for scores in found.values())]
+def _print(title: str, home: str, texts: dict[str, str], found: dict[str, Evaluation]) -> None:
+    columns = list({name: None for evaluation in found.values() for name in evaluation.headline})
     table = Table(title=f"{title}: mean, and the change against {home}", title_justify="left")
     table.add_column("variant", no_wrap=True)
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("what is different")
-    for variant, scores in found.items():
-        cells = []
+    for variant, evaluation in found.items():
+        cells, scores = [], evaluation.scores
         for name in columns:
             if name not in scores:
                 cells.append("-")
                 continue
             mean = scores[name].mean
-            change = mean - found[home][name].mean
-            digits = 4 if name == "mse" else 3
+            reference = found[home].scores[name].mean if name in found[home].scores else math.nan
+            change = mean - reference
+            digits = 4 if abs(reference) < 0.1 else 3 if abs(reference) < 10 else 1
             shown = f"{mean:.{digits}f}"
             cells.append(shown if variant == home or math.isnan(change) else f"{shown} {change:+.{digits}f}")
         table.add_row(variant, *cells, texts[variant])

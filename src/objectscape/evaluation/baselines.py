@@ -18,6 +18,7 @@ def kmeans_segments(
     *,
     restarts: int = 5,
     iterations: int = 20,
+    pixels: int | None = None,
     seed: int = 0,
 ) -> Tensor:
     """Segment each image by k-means on the color and place of its pixels (k-means++ start, best of several).
@@ -30,22 +31,31 @@ def kmeans_segments(
         position_weight: of the coordinates (-1..1 over the image) against the colors (0..1).
         restarts: independent starts per image; the one with the smallest sum of squared distances is kept.
         iterations: Lloyd's updates per start.
+        pixels: how many of an image's pixels, evenly spread, the centers are found from; None for all. It bounds what
+            large images cost.
         seed: of the starts.
 
     Returns:
         (B, H, W) int64 cluster of every pixel, 0..K-1.
     """
-    for name, value in {"clusters": clusters, "restarts": restarts, "iterations": iterations}.items():
+    counts = {"clusters": clusters, "restarts": restarts, "iterations": iterations}
+    for name, value in {**counts, **({} if pixels is None else {"pixels": pixels})}.items():
         if value < 1:
             raise ValueError(f"{name}={value}; at least 1 is needed")
     if image.ndim != 4 or image.shape[1] != 3:
         raise ValueError(f"image has shape {tuple(image.shape)}; expected (B, 3, H, W)")
-    pixels = _unit(image)
+    colors = _unit(image)
     generator = derive_generator(seed, "kmeans")
-    place = position_weight * coordinates(pixels.shape[2], pixels.shape[3], pixels)  # (2, H, W)
-    features = torch.cat([pixels, place.expand(len(pixels), -1, -1, -1)], dim=1)  # (B, 5, H, W)
+    place = position_weight * coordinates(colors.shape[2], colors.shape[3], colors)  # (2, H, W)
+    features = torch.cat([colors, place.expand(len(colors), -1, -1, -1)], dim=1)  # (B, 5, H, W)
     points = features.flatten(2).transpose(1, 2)  # (B, N, 5), N = H W
-    found = [_kmeans(part, clusters, restarts, iterations, generator) for part in points.split(IMAGES_AT_ONCE)]
+    some: slice | Tensor = slice(None)
+    if pixels is not None and pixels < points.shape[1]:
+        some = torch.randperm(points.shape[1], generator=generator)[:pixels].to(points.device)
+    found = []
+    for part in points.split(IMAGES_AT_ONCE):
+        centers = _kmeans(part[:, some], clusters, restarts, iterations, generator)  # (B, K, 5)
+        found.append(_distances(part, centers).argmin(1))
     return torch.cat(found).unflatten(1, image.shape[-2:])
 
 
@@ -84,8 +94,8 @@ def _unit(image: Tensor) -> Tensor:
 
 
 def _kmeans(points: Tensor, clusters: int, restarts: int, iterations: int, generator: torch.Generator) -> Tensor:
-    """Points (B, N, D) -> cluster of each (B, N)."""
-    images, count, _ = points.shape
+    """Points (B, N, D) -> centers (B, K, D)."""
+    images = len(points)
     problems = points.repeat_interleave(restarts, dim=0)  # (P, N, D), P = images x restarts
     counted = torch.cat([problems, problems.new_ones(*problems.shape[:2], 1)], dim=2)  # (P, N, D+1)
     centers = _plus_plus(problems, clusters, generator)  # (P, K, D)
@@ -95,9 +105,9 @@ def _kmeans(points: Tensor, clusters: int, restarts: int, iterations: int, gener
         member = (nearest[:, None] == numbers).to(points.dtype)  # (P, K, N)
         sums, size = torch.split(member @ counted, [points.shape[2], 1], dim=2)  # (P, K, D), (P, K, 1)
         centers = torch.where(size > 0, sums / size.clamp_min(1), centers)  # an empty cluster stays where it is
-    distance, nearest = _distances(problems, centers).min(1)  # (P, N), less |x|^2, which is alike for all starts
+    distance = _distances(problems, centers).amin(1)  # (P, N), less |x|^2, which is alike for all starts
     best = distance.sum(1).view(images, restarts).argmin(1)
-    return nearest.view(images, restarts, count)[torch.arange(images, device=points.device), best]
+    return centers.view(images, restarts, clusters, -1)[torch.arange(images, device=points.device), best]
 
 
 def _distances(points: Tensor, centers: Tensor) -> Tensor:

@@ -16,21 +16,39 @@ from objectscape.checkpoints.run_folder import RunFolder
 from objectscape.files import read_json, write_text
 
 if TYPE_CHECKING:
-    from objectscape.evaluation.protocols import Score
+    from objectscape.evaluation.asking import Evaluation
     from objectscape.scene import Spec
 
 
-def write_result(
-    run: RunFolder, scores: Mapping[str, Score], *, spec: Spec, split: str, name: str, **details: Any
-) -> Path:
-    """Write `evaluation/<name>-<split>.json`, replacing an earlier evaluation on the same data."""
+ARROWS = {"higher": "↑", "lower": "↓", "neither": ""}
+"""Which way a score is better."""
+
+
+def write_result(run: RunFolder, evaluation: Evaluation, *, spec: Spec, split: str, name: str, **details: Any) -> Path:
+    """Write `evaluation/<name>-<split>.json`, replacing an earlier evaluation on the same data.
+
+    `headline` in it says which scores to look at first, and how, so that a reader needs to know no question.
+    """
     path = run.path / "evaluation" / f"{name}-{split}.json"
     content = {
         "data": spec.to_dict(),
         "split": split,
         "time": time.strftime("%Y-%m-%d %H:%M:%S"),
         **details,
-        "scores": {key: score._asdict() for key, score in scores.items()},
+        **evaluation.details,
+        "headline": {
+            name: {
+                "label": kind.scores[name].label or name,
+                "better": kind.scores[name].better,
+                "passing": kind.passing if name == kind.headline[0] else None,
+                "quick": kind.quick,
+            }
+            for kind in evaluation.asked
+            for name in kind.headline
+            if name in evaluation.scores
+        },
+        "scores": {key: score._asdict() for key, score in evaluation.scores.items()},
+        "baseline": {key: score._asdict() for key, score in evaluation.baseline.items()},
     }
     write_text(path, json.dumps(content, indent=2) + "\n")
     return path
@@ -39,6 +57,21 @@ def write_result(
 def read_results(run: RunFolder) -> dict[str, dict[str, Any]]:
     """{file stem: content} of every evaluation of a run."""
     return {file.stem: read_json(file) for file in sorted((run.path / "evaluation").glob("*.json"))}
+
+
+def headline_of(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """{score: label, direction, passing value, quick} of an evaluation's scores to look at first, best first."""
+    found = content.get("headline", _HEADLINE_BEFORE)  # files of version 0.1 do not tell
+    return {name: about for name, about in found.items() if name in content["scores"]}
+
+
+_HEADLINE_BEFORE = {
+    "ari_fg": {"label": "ARI-FG", "better": "higher", "passing": 0.9, "quick": True},
+    "ari": {"label": "ARI", "better": "higher", "passing": None, "quick": True},
+    "miou": {"label": "mIoU", "better": "higher", "passing": None, "quick": True},
+    "mse": {"label": "MSE", "better": "lower", "passing": None, "quick": True},
+    "kl": {"label": "KL", "better": "neither", "passing": None, "quick": True},
+}
 
 
 def number(value: float) -> str:

@@ -5,28 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from objectscape.checkpoints.run_folder import RunFolder
-from objectscape.evaluation.results import compare, group_runs, number, read_results
+from objectscape.evaluation.results import compare, group_runs, headline_of, number, read_results
 
 EVALUATION = "benchmark-test"
 """Name of the evaluation that is summed up, among those of a run."""
-HEADINGS = (
-    "recipe",
-    "seeds",
-    "ARI-FG",
-    "worst",
-    "failures",
-    "ARI",
-    "mIoU",
-    "MSE",
-    "KL",
-    "minutes",
-    "steps/s",
-    "parameters",
-)
-METRICS = ("ari_fg", "ari", "miou", "mse", "kl")
 
 
 def diverged(run: RunFolder) -> bool:
@@ -40,60 +26,95 @@ def evaluated(run: RunFolder) -> bool:
     return run.status()["state"] == "done" and (run.path / "evaluation" / f"{EVALUATION}.json").is_file()
 
 
-def summarize(runs: Sequence[RunFolder], *, threshold: float) -> list[dict[str, Any]]:
-    """One row per recipe (runs that differ only in their seed).
+@dataclass(frozen=True)
+class Summary:
+    """One row per recipe (runs that differ only in their seed), about the headline scores of their evaluations."""
+
+    rows: list[dict[str, Any]]
+    """Each with `recipe`; `seeds` that are evaluated; `unfinished` ones; `failures` among the evaluated and the
+    diverged; `_mean`, `_sd` and `_min` (`_max` where lower is better) of the first score; means of the other scores
+    over the evaluated seeds; and the mean cost of a seed: `minutes` of training, validation included,
+    `steps_per_second`, `parameters`. NaN stands for what is not known."""
+    scores: dict[str, dict[str, Any]]
+    """{score: label, better} of what the rows are about, the most telling first"""
+    threshold: float | None
+    """From which value of the first score on a seed is a success; None: any value."""
+
+    @property
+    def first(self) -> str:
+        """The score that says whether a seed has failed."""
+        return next(iter(self.scores), "")
+
+
+def summarize(runs: Sequence[RunFolder], *, threshold: float | None = None) -> Summary:
+    """Sum up runs in any state.
 
     Args:
-        runs: in any state.
-        threshold: a seed whose mean foreground ARI is below it, or is not a number, counts as failed.
-
-    Returns:
-        Rows with `recipe`; `seeds` that are evaluated; `unfinished` ones; `failures` among the evaluated and the
-        diverged; mean, `_sd` and `_min` of `ari_fg`, means of `ari`, `miou`, `mse` and `kl` over the evaluated seeds;
-        and the mean cost of a seed: `minutes` of training, validation included, `steps_per_second`, `parameters`.
-        NaN stands for what is not known.
+        runs: of any recipes; the scores are the headline scores of the quick questions to them.
+        threshold: a seed whose first score is worse, or is not a number, counts as failed; None for what the question
+            says itself.
     """
+    results = {run.path: read_results(run)[EVALUATION] for run in runs if evaluated(run)}
+    known = sorted((headline_of(result) for result in results.values()), key=len, reverse=True)
+    scores = {name: about for headline in known for name, about in headline.items() if about["quick"]}
+    first = next(iter(scores), "")
+    about = scores.get(first, {"better": "higher", "passing": None})
+    threshold = about["passing"] if threshold is None else threshold
     rows = []
     for label, members in group_runs(runs).items():
-        done = [run for run in members if evaluated(run)]
-        results = [read_results(run)[EVALUATION] for run in done]
-        scores = {row["metric"]: row for row in compare(done, metrics=METRICS) if row["evaluation"] == EVALUATION}
-        found = [result["scores"]["ari_fg"]["mean"] for result in results if "ari_fg" in result["scores"]]
+        done = [run for run in members if run.path in results]
+        values = {row["metric"]: row for row in compare(done, metrics=[*scores]) if row["evaluation"] == EVALUATION}
+        found = [scores_of[first]["mean"] for run in done if first in (scores_of := results[run.path]["scores"])]
         status = [run.status() for run in done]
         seconds = [max(state["seconds"], 1e-9) for state in status]
+        worst = {"higher": "min", "lower": "max"}.get(about["better"], "min")
         rows.append(
             {
                 "recipe": label,
                 "seeds": len(done),
                 "unfinished": sum(not evaluated(run) and not diverged(run) for run in members),
-                "failures": sum(not value >= threshold for value in found) + sum(diverged(run) for run in members),
-                **{f"ari_fg_{key}": _value(scores, "ari_fg", key) for key in ("mean", "sd", "min")},
-                **{metric: _value(scores, metric, "mean") for metric in METRICS[1:]},
+                "failures": sum(not _passes(v, threshold, about["better"]) for v in found)
+                + sum(diverged(run) for run in members),
+                f"{first}_mean": _value(values, first, "mean"),
+                f"{first}_sd": _value(values, first, "sd"),
+                f"{first}_{worst}": _value(values, first, worst),
+                **{name: _value(values, name, "mean") for name in list(scores)[1:]},
                 "minutes": _mean([value / 60 for value in seconds]),
                 "steps_per_second": _mean([state["step"] / s for state, s in zip(status, seconds, strict=True)]),
-                "parameters": results[0]["parameters"] if results else math.nan,
+                "parameters": results[done[0].path]["parameters"] if done else math.nan,
             }
         )
-    return rows
+    return Summary(rows, scores, threshold)
 
 
-def table(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Rows of `summarize` for the eye: headings and cells."""
+def _passes(value: float, threshold: float | None, better: str) -> bool:
+    if threshold is None:
+        return math.isfinite(value)
+    return value <= threshold if better == "lower" else value >= threshold
+
+
+def table(summary: Summary) -> tuple[list[str], list[list[str]]]:
+    """A summary for the eye: headings and cells."""
+    first, *others = summary.scores or [""]
+    labels = {name: about["label"] for name, about in summary.scores.items()}
+    headings = ["recipe", "seeds", labels.get(first, "score"), "worst", "failures", *(labels[name] for name in others)]
     cells = []
-    for row in rows:
+    for row in summary.rows:
         seeds = str(row["seeds"]) + (f" ({row['unfinished']} unfinished)" if row["unfinished"] else "")
-        spread = "" if math.isnan(row["ari_fg_sd"]) else f" ± {row['ari_fg_sd']:.2g}"
-        names = ("ari", "miou", "mse", "kl", "minutes", "steps_per_second")
+        spread = "" if math.isnan(row[f"{first}_sd"]) else f" ± {row[f'{first}_sd']:.2g}"
+        worst = row[f"{first}_min"] if f"{first}_min" in row else row[f"{first}_max"]
         size = "-" if math.isnan(row["parameters"]) else f"{row['parameters']:,}"
-        found = (number(row["ari_fg_mean"]) + spread, number(row["ari_fg_min"]), str(row["failures"]))
-        cells.append([row["recipe"], seeds, *found, *(number(row[name]) for name in names), size])
-    return list(HEADINGS), cells
+        found = (number(row[f"{first}_mean"]) + spread, number(worst), str(row["failures"]))
+        numbers = (number(row[name]) for name in (*others, "minutes", "steps_per_second"))
+        cells.append([row["recipe"], seeds, *found, *numbers, size])
+    return [*headings, "minutes", "steps/s", "parameters"], cells
 
 
-def to_json(rows: Sequence[dict[str, Any]], *, threshold: float) -> str:
-    """Rows of `summarize` as JSON, with null for what is not known."""
-    clean = [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()} for row in rows]
-    return json.dumps({"evaluation": EVALUATION, "threshold": threshold, "rows": clean}, indent=2) + "\n"
+def to_json(summary: Summary) -> str:
+    """A summary as JSON, with null for what is not known."""
+    rows = [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()} for row in summary.rows]
+    content = {"evaluation": EVALUATION, "score": summary.first, "threshold": summary.threshold, "rows": rows}
+    return json.dumps(content, indent=2) + "\n"
 
 
 def _value(scores: dict[str, dict[str, Any]], metric: str, key: str) -> float:

@@ -45,21 +45,24 @@ def infer_latents(
     """
     model.to(device).eval()
     torch.manual_seed(seed)
-    slots: list[Tensor] = []
-    present: list[Tensor] = []
+    found: list[Latents] = []
     left = images
     for batch in batches:
         if left <= 0:
             break
         output: Decomposition = model(batch[:left].to(device))
-        slots.append(output.slots.float())
-        present.append(
-            output.slots.new_ones(output.slots.shape[:2]) if output.present is None else output.present.float()
-        )
+        found.append(latents_of(output))
         left -= len(output)
-    if not slots:
+    if not found:
         raise ValueError(f"no scenes to infer latents from (images={images}); at least one is needed")
-    return Latents(torch.cat(slots), torch.cat(present))
+    return Latents(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+
+
+def latents_of(output: Decomposition) -> Latents:
+    """The slots of a batch, as a model's output holds them."""
+    slots = output.slots.float()
+    present = slots.new_ones(slots.shape[:2]) if output.present is None else output.present.float()
+    return Latents(slots, present)
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from objectscape.checkpoints.run_folder import read_checkpoint
 from objectscape.data.loading import TrainLoader
+from objectscape.evaluation.questions import headlines
 from objectscape.files import replacing
 from objectscape.scene import Scene
 from objectscape.training.errors import CheckpointWriteError
@@ -144,10 +145,11 @@ class ProgressDisplay(Callback):
 
     def _text(self, trainer: pl.Trainer) -> str:
         values = {**self.step_log.latest, **{k: float(v) for k, v in trainer.callback_metrics.items()}}
+        headline = headlines(key.removeprefix("val/") for key in values if key.startswith("val/"))
         shown = (
             ("loss", "train/loss", ".4g"),
             ("images/s", "train/images_per_second", ".0f"),
-            ("ARI-FG", "val/ari_fg", ".3f"),
+            *((meaning.label or name, f"val/{name}", ".4g") for name, meaning in list(headline.items())[:1]),
         )
         return "  ".join(f"{label} {values[key]:{form}}" for label, key, form in shown if key in values)
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from objectscape.contract import Scheduled
-from objectscape.evaluation.protocols import Evaluator
+from objectscape.evaluation.asking import Asking
 from objectscape.nn.optimizers import Optimizers
 from objectscape.scene import Decomposition, Losses, Scene
 from objectscape.seeding import derive_seed
@@ -62,7 +62,7 @@ class Task(pl.LightningModule):
         if controller is not None:
             controller.steer(model)  # says at once when there is nothing to steer
         self.groups, self.log_every = dict(groups or {}), log_every
-        self.evaluator: Evaluator | None = None
+        self.asking: Asking | None = None
         self.terms: dict[str, Tensor] = {}
         self.gradient_norm = torch.zeros(())
         self._finite = torch.tensor(True)
@@ -112,16 +112,16 @@ class Task(pl.LightningModule):
         self.check_finite()
 
     def on_validation_epoch_start(self) -> None:
-        torch.manual_seed(derive_seed(self.seed, "validation", self.global_rank))
-        self.evaluator = Evaluator(self.model).to(self.device)
+        seed = derive_seed(self.seed, "validation", self.global_rank)
+        self.asking = Asking(self.model, seed=seed, quick=True)
 
     def validation_step(self, batch: Scene, batch_idx: int) -> None:
-        assert self.evaluator is not None
-        self.evaluator.update(batch)
+        assert self.asking is not None
+        self.asking.update(batch)
 
     def on_validation_epoch_end(self) -> None:
-        assert self.evaluator is not None
-        scores = self.evaluator.compute()
+        assert self.asking is not None
+        scores = self.asking.compute().scores
         values = {f"val/{name}": score.mean for name, score in scores.items() if math.isfinite(score.mean)}
         self.log_dict(values, logger=False)  # for callbacks; Lightning would log it under another step number
         for logger in self.loggers:
