@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from objectscape.data.loading import EvalLoader
 from objectscape.data.synthetic.shapes import ColoredShapes
 from objectscape.evaluation import traversals
-from objectscape.evaluation.disentanglement import evaluate_latents, match_slots
+from objectscape.evaluation.asking import evaluate
+from objectscape.evaluation.disentanglement import match_slots
+from objectscape.evaluation.questions.latents import LatentProperties
 from objectscape.evaluation.traversals import Latents, activeness, infer_latents, traverse
 from objectscape.metrics.activeness import active_dimensions, latent_ranges, traversal_limits, traversal_values
 from objectscape.metrics.disentanglement import (
@@ -454,7 +456,7 @@ def shapes(images: int = 60) -> EvalLoader:
 
 
 def test_everything_about_an_oracle() -> None:
-    result = evaluate_latents(Oracle(), shapes(), active_images=5)
+    result = evaluate(Oracle(), shapes(), ask=[LatentProperties(active_images=5)]).answers["latents"]
     scores = {name: score.mean for name, score in result.scores.items()}
     assert scores["matched_objects"] == 1
     assert scores["dci_disentanglement"] > 0.9
@@ -506,7 +508,7 @@ def test_what_cannot_be_asked_is_left_out(caplog: pytest.LogCaptureFixture) -> N
 
     without = [replace(batch, factors=None) for batch in shapes()]
     assert match_slots(Oracle(), without) is None
-    few = evaluate_latents(Mute(), shapes(5))
+    few = evaluate(Mute(), shapes(5), ask=[LatentProperties()])
     assert list(few.scores) == ["matched_objects"]
     assert "too few" in caplog.text
 

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from objectscape.data.synthetic.shapes import ColoredShapes
+from objectscape.evaluation.asking import evaluate
 from objectscape.evaluation.edits import interpolate, swap_objects
-from objectscape.evaluation.generation import evaluate_generation
+from objectscape.evaluation.questions.generate import Generate
 from objectscape.metrics.bound import BoundMetric, bound_values
 from objectscape.metrics.generation import (
     SMALL_WEIGHTS,
@@ -305,7 +306,7 @@ def test_protocol_records_how_the_number_came_about(weights: Path, monkeypatch: 
     data = ColoredShapes(count=40, split="test")
     batches = [data.batch(range(0, 20)), data.batch(range(20, 40))]
     good, bad = Painter(0.0), Painter(0.5)
-    result = evaluate_generation(good, batches, samples=50, batch_size=32)
+    result = evaluate(good, batches, ask=[Generate(samples=50, batch_size=32)]).answers["generate"]
     assert good.asked == [32, 18]
     assert set(result.scores) == {"frechet_small"}
     assert result.scores["frechet_small"].n == 50
@@ -316,19 +317,20 @@ def test_protocol_records_how_the_number_came_about(weights: Path, monkeypatch: 
         "network": "objectscape's small network (not an FID)",
         "preprocessing": "8-bit by truncation, bilinear to 32x32, 2x-1",
     }
-    worse = evaluate_generation(bad, batches, samples=50)
-    assert worse.scores["frechet_small"].mean > result.scores["frechet_small"].mean
-    again = evaluate_generation(bad, batches, samples=50)
-    assert again.scores["frechet_small"].mean == worse.scores["frechet_small"].mean
+    worse = evaluate(bad, batches, ask=[Generate(samples=50)])
+    assert worse["frechet_small"].mean > result.scores["frechet_small"].mean
+    again = evaluate(bad, batches, ask=[Generate(samples=50)])
+    assert again["frechet_small"].mean == worse["frechet_small"].mean
 
 
 def test_protocol_refuses_what_cannot_be(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no sample\(\)"):
-        evaluate_generation(nn.Linear(1, 1), [])
+    batch = ColoredShapes(count=4, split="test").batch(range(4))
+    with pytest.raises(ValueError, match=r"needs a model that generates \(`sample`\)"):
+        evaluate(nn.Linear(1, 1), [batch], ask=[Generate()])
     with pytest.raises(ValueError, match="samples=1"):
-        evaluate_generation(Painter(0.0), [], samples=1)
+        Generate(samples=1)
     with pytest.raises(FileNotFoundError, match=WEIGHTS_FILE):
-        evaluate_generation(Painter(0.0), [], inception=tmp_path / "none.pth")
+        Generate(inception=tmp_path / "none.pth")
 
 
 # --- likelihoods ----------------------------------------------------------------------------------------------------
