@@ -41,12 +41,12 @@ def read_questions(words: list[str]) -> Chosen:
     Raises:
         ValueError: for unknown names and options (with near matches) and values of the wrong type.
     """
-    from objectscape.evaluation.questions import QUESTIONS, Question
+    from objectscape.evaluation.questions import QUESTIONS
 
     named = [part for word in words if word.startswith("ask=") for part in word.removeprefix("ask=").split(",")]
     kinds: dict[str, type[Question]] = {}
     for name in named or QUESTIONS:
-        kind = _import(name, Question) if "." in name else QUESTIONS.get(name)
+        kind = _import(name) if "." in name else QUESTIONS.get(name)
         if kind is None:
             raise ValueError(unknown("question", name, QUESTIONS))
         kinds[kind.name] = kind
@@ -63,15 +63,17 @@ def read_questions(words: list[str]) -> Chosen:
     return Chosen(questions, explicit=bool(named))
 
 
-def _import(path: str, base: type[Question]) -> type[Question]:
+def _import(path: str) -> type[Question]:
     """The question class at an import path."""
+    from objectscape.evaluation.questions import Question
+
     module_name, _, name = path.rpartition(".")
     try:
         module = importlib.import_module(module_name)
     except (ImportError, ValueError) as error:
         raise ValueError(f"ask={path}: {error}") from error
     found = getattr(module, name, None)
-    if not (isinstance(found, type) and issubclass(found, base)):
-        kinds = [key for key, value in vars(module).items() if isinstance(value, type) and issubclass(value, base)]
+    if not (isinstance(found, type) and issubclass(found, Question)):
+        kinds = [key for key, value in vars(module).items() if isinstance(value, type) and issubclass(value, Question)]
         raise ValueError(f"ask={path}: {module_name} has no question class {name!r}.{did_you_mean(name, kinds)}")
     return found

@@ -52,6 +52,7 @@ def resize_scene(scene: Scene, size: tuple[int, int]) -> Scene:
         segments=None if scene.segments is None else resize_nearest(scene.segments, size),
         boxes=None if scene.boxes is None else scene.boxes * scale,
         motion=None if scene.motion is None else _average(scene.motion, size),
+        motion_boxes=None if scene.motion_boxes is None else scene.motion_boxes * scale,
     )
 
 

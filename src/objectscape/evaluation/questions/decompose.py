@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Self
 
@@ -21,7 +22,7 @@ from objectscape.metrics.segmentation import (
 from objectscape.nn.validation import check_at_least
 from objectscape.scene import Decomposition, Scene, Tensors
 
-FUNCTIONS = {
+FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "ari_fg": adjusted_rand_index,
     "ari": partial(adjusted_rand_index, foreground=False),
     "mbo": mean_best_overlap,

@@ -87,7 +87,7 @@ class LatentProperties(Question):
     def applies(cls, model: nn.Module, batch: Tensors) -> bool:
         return isinstance(batch, Scene) and (_matchable(model, batch) or _decodes(model))
 
-    def look(self, model: nn.Module, batch: Scene) -> Looked:  # type: ignore[override]
+    def look(self, model: nn.Module, batch: Scene) -> Looked:
         if batch.image.ndim == 5:
             batch = batch.fold_time()
         means = None
