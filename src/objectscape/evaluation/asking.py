@@ -125,7 +125,6 @@ class Asking:
         self._streams[look] = [generator.get_state() for generator in generators]
         return found
 
-    @torch.no_grad()
     def compute(self) -> Evaluation:
         """The answers so far, over all processes of a distributed run."""
         answers: dict[str, Answer] = {}

@@ -71,6 +71,7 @@ class Generate(Question):
         for metric in self.metrics.values():
             metric.to(_home(images.device)).update(images.to(_home(images.device)), real=True)
 
+    @torch.no_grad()
     def compute(self, model: nn.Module) -> Answer:
         assert isinstance(model, Generates)
         real = min(metric.counts().real for metric in self.metrics.values())
