@@ -48,6 +48,7 @@ KINDS = {
     "optimizer": Kind(("torch.optim", "objectscape.nn.optimizers"), "torch.optim.Optimizer"),
     "schedule": Kind(("objectscape.training.schedules",), None),
     "geco": Kind(("objectscape.training.geco",), None),
+    "ask": Kind(("objectscape.evaluation.questions",), "objectscape.evaluation.questions.question.Question"),
     "logger": Kind(("lightning.pytorch.loggers",), "lightning.pytorch.loggers.Logger"),
 }
 
@@ -59,6 +60,8 @@ def kind_at(key: str) -> str | None:
         return "part" if rest else "model"
     if top == "groups":
         return "optimizer" if rest else None
+    if top == "ask":
+        return "ask" if len(rest) == 1 else None
     if top == "loggers":
         return "logger" if len(rest) == 1 else None
     return top if top in ("data", "optimizer", "schedule", "geco") and not rest else None

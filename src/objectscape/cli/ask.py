@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from objectscape import building
 from objectscape.cli import config as configs
-from objectscape.names import did_you_mean, unknown
+from objectscape.names import unknown
 
 if TYPE_CHECKING:
     from torch import nn
@@ -45,12 +45,18 @@ def read_questions(words: list[str]) -> Chosen:
 
     named = [part for word in words if word.startswith("ask=") for part in word.removeprefix("ask=").split(",")]
     kinds: dict[str, type[Question]] = {}
+    paths = {name: f"{kind.__module__}.{kind.__qualname__}" for name, kind in QUESTIONS.items()}
     for name in named or QUESTIONS:
-        kind = _import(name) if "." in name else QUESTIONS.get(name)
-        if kind is None:
+        if "." in name:
+            building.trust(name.rpartition(".")[0])  # named here, by the user
+            kind: Any = building.find_class(name, "ask")
+            paths[kind.name] = name
+        elif name in QUESTIONS:
+            kind = QUESTIONS[name]
+        else:
             raise ValueError(unknown("question", name, QUESTIONS))
         kinds[kind.name] = kind
-    targets = {name: {"_target_": f"{kind.__module__}.{kind.__qualname__}"} for name, kind in kinds.items()}
+    targets = {name: {"_target_": paths[name]} for name in kinds}
     config = OmegaConf.create({"ask": targets})
     configs.update(config, [word for word in words if not word.startswith("ask=")])
     questions = []
@@ -61,19 +67,3 @@ def read_questions(words: list[str]) -> Chosen:
             assert isinstance(options, dict)
             questions.append(kind(**{str(key): value for key, value in options.items() if key != "_target_"}))
     return Chosen(questions, explicit=bool(named))
-
-
-def _import(path: str) -> type[Question]:
-    """The question class at an import path."""
-    from objectscape.evaluation.questions import Question
-
-    module_name, _, name = path.rpartition(".")
-    try:
-        module = importlib.import_module(module_name)
-    except (ImportError, ValueError) as error:
-        raise ValueError(f"ask={path}: {error}") from error
-    found = getattr(module, name, None)
-    if not (isinstance(found, type) and issubclass(found, Question)):
-        kinds = [key for key, value in vars(module).items() if isinstance(value, type) and issubclass(value, Question)]
-        raise ValueError(f"ask={path}: {module_name} has no question class {name!r}.{did_you_mean(name, kinds)}")
-    return found

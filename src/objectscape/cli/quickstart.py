@@ -51,7 +51,7 @@ def main(words: list[str]) -> int:
     run = train(config)
     console.print("2/3  Measuring on fresh scenes.")
     words = [str(run.path), "--images", str(IMAGES), "--device", "cpu", "--no-latents"]
-    scores = evaluate.evaluate_run(run, [], evaluate.build_parser().parse_args(words))
+    scores = evaluate.evaluate_run(run, [], evaluate.build_parser().parse_args(words)).scores
     baseline = measure_baseline(run)
     console.print("3/3  Drawing.")
     show.main([str(run.path), "--device", "cpu"])
@@ -98,8 +98,9 @@ def busy_cores() -> int:
 def measure_baseline(run: RunFolder) -> dict[str, float]:
     """Scores of k-means on the same scenes, shading divided out: for each score the best of six settings."""
     from objectscape.evaluation.baselines import chromaticity, kmeans_segments, mean_colors
-    from objectscape.evaluation.protocols import segmentation_metrics
+    from objectscape.evaluation.questions.decompose import FUNCTIONS
     from objectscape.metrics.reconstruction import mse
+    from objectscape.metrics.segmentation import contingency
 
     dataset = build_split(data_config(run, []), "test")
     scene = dataset.batch(list(range(min(IMAGES, len(dataset)))))
@@ -108,10 +109,9 @@ def measure_baseline(run: RunFolder) -> dict[str, float]:
     found: dict[str, list[float]] = {}
     for clusters, weight in product((4, 5, 6), (0.0, 0.25)):
         segments = kmeans_segments(chromaticity(scene.image), clusters, weight)
-        metrics = {name: metric for name, metric in segmentation_metrics().items() if name in SCORES}
-        for name, metric in metrics.items():
-            metric.update(scene.segments, segments)
-            found.setdefault(name, []).append(float(metric.compute()))
+        table = contingency(scene.segments, segments)
+        for name in SCORES.keys() & FUNCTIONS.keys():
+            found.setdefault(name, []).append(float(FUNCTIONS[name](table).nanmean()))
         found.setdefault("mse", []).append(float(mse(scene.image, mean_colors(scene.image, segments)).mean()))
     return {name: min(values) if name == "mse" else max(values) for name, values in found.items()}
 
