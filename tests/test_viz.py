@@ -443,7 +443,8 @@ def test_load_image_turns_upright_and_fills_transparency(tmp_path: Path):
     exif[0x0112] = 6  # orientation: to be turned by a quarter
     assert viz.load_image(save(picture, tmp_path / "a.jpg", exif=exif)).shape == (3, 6, 4)
     clear = Image.new("RGBA", (2, 2), (255, 0, 0, 0))
-    assert (viz.load_image(save(clear, tmp_path / "clear.png")) == 255).all()
+    assert (viz.load_image(save(clear, tmp_path / "clear.png")) == 0).all()
+    assert (viz.load_image(tmp_path / "clear.png", transparency="white") == 255).all()
 
 
 def test_load_image_errors(tmp_path: Path):
@@ -457,7 +458,7 @@ def test_load_image_errors(tmp_path: Path):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     path = viz.save_image(noise, tmp_path / "cut.png")
     path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(ValueError, match="damaged or cut off"):
+    with pytest.raises(ValueError, match="damaged, cut off"):
         viz.load_image(path)
     huge = Image.new("1", (20000, 20000))
     with pytest.raises(ValueError, match="too large"):

@@ -21,6 +21,8 @@ def main(words: list[str]) -> int:
     parser.add_argument("--out", type=Path, help="folder to write to (default: RUN/figures)")
     add_device(parser)
     options = parser.parse_intermixed_args(words)
+    if options.out is not None and (options.out.suffix or options.out.is_file()):
+        raise ValueError(f"--out {options.out}: expected a folder; samples.png and construction.png go into it")
     model_words, other = split_words(options.words)
     if len(other) != 1 or "=" in other[0]:
         raise ValueError(f"give one run folder and model.KEY=VALUE options; found {' '.join(other) or 'no folder'}")

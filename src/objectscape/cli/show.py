@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 from rich.progress import track
 from torch import nn
 
@@ -26,6 +28,7 @@ from objectscape.cli.common import (
     trained_size,
 )
 from objectscape.data.loading import EvalLoader
+from objectscape.data.pictures import TRANSPARENCY, check_fit_options, fit, printable, read_rgb
 from objectscape.evaluation.edits import interpolate, object_slots, redraw, swap_objects
 from objectscape.evaluation.pictures import decoded_stages, object_traversals
 from objectscape.evaluation.report import write_readme
@@ -39,7 +42,6 @@ from objectscape.viz import (
     decomposition_figure,
     interpolation_figure,
     learning_curves,
-    load_image,
     refinement_figure,
     refinement_frames,
     save_animation,
@@ -50,6 +52,7 @@ from objectscape.viz import (
     traversal_frames,
 )
 from objectscape.viz.edits import dimension_label
+from objectscape.viz.files import FIGURE_FORMATS, check_suffix
 
 ANIMATIONS = (".gif", ".mp4")
 STILL = 1e-6  # activeness of a change of a thousandth in the brightness of the whole picture
@@ -130,6 +133,8 @@ def main(words: list[str]) -> int:
     add_device(parser)
     options = parser.parse_intermixed_args(words)
     options.device = device_of(options)
+    if options.out is not None:
+        check_suffix(options.out, (*FIGURE_FORMATS, *ANIMATIONS))
     paths, settings = sort_words(options.words)
     kinds = [kind for kind in PICTURES if getattr(options, kind, False)]
     if not paths:
@@ -196,7 +201,7 @@ def show_run(paths: list[Path], settings: list[str], kinds: list[str], options: 
     model = open_model(run.path, model_words).to(options.device).eval()
     if own:
         size = getattr(model, "image_size", None) or trained_size(run.path)
-        scene, name = fit_pictures(read_pictures(paths[1:]), size), paths[1].stem
+        scene, name = own_pictures(paths[1:], run, data_words, size), printable(paths[1].stem)
     else:
         dataset = build_split(data_config(run, data_words), options.split)
         most = max(DEFAULTS[kind] if options.n is None else options.n * SCENES[kind] for kind in kinds)
@@ -318,34 +323,39 @@ SCENES = {"decomposition": 1, "traversals": 1, "interpolate": 2, "swap": 2}
 """Scenes that a kind of picture needs for each of -n."""
 
 
-def read_pictures(paths: list[Path]) -> Scene:
-    """Picture files as a batch of one size: that of the first."""
-    images = [load_image(path) for path in paths]
-    size = tuple(images[0].shape[-2:])
-    return Scene(image=torch.stack([_resize(image, size) for image in images]))
+def read_pictures(paths: list[Path], *, transparency: str = TRANSPARENCY) -> list[Image.Image]:
+    """Picture files as upright RGB images."""
+    return [read_rgb(path, transparency=transparency) for path in paths]
 
 
-def fit_pictures(scene: Scene, side: int | tuple[int, int] | None) -> Scene:
-    """The pictures, cropped at the center to the model's aspect and resized to its size."""
-    if side is None:
-        return scene
-    size = (side, side) if isinstance(side, int) else (side[0], side[1])
-    h, w = scene.image.shape[-2:]
-    scale = min(h / size[0], w / size[1])
-    crop_h, crop_w = round(size[0] * scale), round(size[1] * scale)
-    top, left = (h - crop_h) // 2, (w - crop_w) // 2
-    cropped = scene.image[..., top : top + crop_h, left : left + crop_w]
-    if (h, w) != size:
-        note(f"the picture is cropped and resized from {h}x{w} to the model's {size[0]}x{size[1]}")
-    return Scene(image=_resize(cropped, size))
+def fit_pictures(pictures: list[Image.Image], side: int | tuple[int, int] | None, *, resize: str = "crop") -> Scene:
+    """The pictures, each brought to the model's size as `data=folder` does it; without one, to the first one's size."""
+    first = pictures[0]
+    size = (side, side) if isinstance(side, int) else side or (first.height, first.width)
+    for picture in pictures:
+        if (picture.height, picture.width) != size:
+            how = {"crop": "cropped and resized", "pad": "padded and resized", "stretch": "stretched"}[resize]
+            note(f"a picture is {how} from {picture.height}x{picture.width} to {size[0]}x{size[1]}")
+    arrays = [np.array(fit(picture, (size[0], size[1]), resize=resize)) for picture in pictures]
+    return Scene(image=torch.from_numpy(np.stack(arrays)).movedim(-1, 1).contiguous())
 
 
-def _resize(image: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
-    if tuple(image.shape[-2:]) == tuple(size):
-        return image
-    batch = image.float().reshape(-1, *image.shape[-3:])
-    resized = torch.nn.functional.interpolate(batch, size=tuple(size), mode="bilinear", antialias=True)
-    return resized.round().clamp(0, 255).to(torch.uint8).reshape(*image.shape[:-2], *size)
+def own_pictures(paths: list[Path], run: RunFolder, words: list[str], side: int | tuple[int, int] | None) -> Scene:
+    """The user's pictures as the run's own `data=folder` would read them; `data.resize=...` and the like change that.
+
+    Raises:
+        ValueError: for other settings of the data, which pictures do not have.
+    """
+    data = run.config().get("data") or {}
+    ours = data if data.get("_target_") == "objectscape.data.folder.ImageFolder" else {}
+    options = {"resize": str(ours.get("resize", "crop")), "transparency": str(ours.get("transparency", TRANSPARENCY))}
+    for word in words:
+        key, _, value = word.partition("=")
+        if key.removeprefix("data.") not in options:
+            raise ValueError(f"cannot use {word!r} with pictures of yours; they take data.resize and data.transparency")
+        options[key.removeprefix("data.")] = value
+    check_fit_options(**options)
+    return fit_pictures(read_pictures(paths, transparency=options["transparency"]), side, resize=options["resize"])
 
 
 def _numbers(first: int, count: int, size: int) -> list[int]:

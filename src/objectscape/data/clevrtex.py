@@ -26,9 +26,9 @@ from PIL import Image
 from torch import Tensor
 
 from objectscape.data.dataset import SPLITS, SceneDataset
-from objectscape.data.folder import read_labels, read_rgb
 from objectscape.data.formats.opening import existing_folder
 from objectscape.data.geometry import owns_pixels, to_tensor
+from objectscape.data.pictures import read_labels, read_rgb
 from objectscape.names import unknown
 from objectscape.scene import Scene, Spec
 

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from objectscape.data.dataset import SPLITS, SceneDataset
-from objectscape.data.folder import open_image, read_rgb
 from objectscape.data.formats.opening import existing_file, existing_folder
 from objectscape.data.geometry import crop_center, owns_pixels, resize_image, resize_nearest, to_tensor
+from objectscape.data.pictures import open_image, read_rgb
 from objectscape.names import unknown
 from objectscape.scene import Scene, Spec
 

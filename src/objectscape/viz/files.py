@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,7 +13,6 @@ from objectscape.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from PIL.Image import Image
 
 FIGURE_FORMATS = (".png", ".pdf", ".svg")
 
@@ -62,11 +61,15 @@ def save_image(array: np.ndarray, path: str | Path) -> Path:
     return path
 
 
-def load_image(path: str | Path) -> Tensor:
-    """One picture file of the user's own, of any kind that Pillow reads.
+def load_image(path: str | Path, *, transparency: str = "black") -> Tensor:
+    """One picture file of the user's own, of any kind that Pillow reads, as `data=folder` reads it.
 
-    It is turned upright as its EXIF data say; transparent parts become white; 16-bit and floating-point grays are
-    brought to 8 bits; of an animation the first frame is taken.
+    It is turned upright as its EXIF data say; 16-bit and floating-point grays are brought to 8 bits; of an animation
+    the first frame is taken.
+
+    Args:
+        path: the file.
+        transparency: color behind transparent pixels.
 
     Returns:
         (3, H, W) uint8 RGB.
@@ -75,36 +78,7 @@ def load_image(path: str | Path) -> Tensor:
         FileNotFoundError: if there is no such file.
         ValueError: if it is a folder, or not a picture that can be read to its end.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from objectscape.data.pictures import read_rgb
 
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"there is no file {path} (looked in {path.absolute().parent})")
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; give one picture file, or use data=folder data.path={path} for all")
-    try:
-        with Image.open(path) as file:
-            picture = _to_rgb(ImageOps.exif_transpose(file))
-    except UnidentifiedImageError as error:
-        raise ValueError(f"{path} ({path.stat().st_size} bytes) is not a picture that Pillow can read") from error
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"{path} is too large a picture: {error}. Make it smaller first.") from error
-    except (OSError, SyntaxError) as error:  # Pillow reports some damaged PNG files as SyntaxError
-        raise ValueError(f"{path} ({path.stat().st_size} bytes) is damaged or cut off: {error}") from error
+    picture = read_rgb(path, transparency=transparency)
     return torch.from_numpy(np.array(picture)).movedim(-1, 0).contiguous()
-
-
-def _to_rgb(picture: Image) -> Image:
-    """Any Pillow mode to RGB."""
-    from PIL import Image
-
-    if picture.mode.startswith(("I", "F")):  # grays of more than 8 bits: Pillow's own conversion would cut them off
-        values = np.asarray(picture, dtype=np.float64)
-        largest = float(np.nanmax(values))
-        full = 1.0 if picture.mode == "F" and largest <= 1 else 255.0 if largest <= 255 else 65535.0
-        gray: Any = (np.nan_to_num(values) / full).clip(0, 1) * 255
-        return Image.fromarray(gray.round().astype(np.uint8)).convert("RGB")
-    if picture.has_transparency_data:
-        rgba = picture.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return picture.convert("RGB")
