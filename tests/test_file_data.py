@@ -342,6 +342,7 @@ def test_folder_with_labels(tmp_path: Path) -> None:
     assert segments[0, :, 0].tolist() == segments[1, :, 0].tolist() == [0, 0, 1, 1, 0, 0, 2, 2]
     assert segments[2].unique().tolist() == [-1]
     Image.new("RGB", (8, 8)).save(tmp_path / "c_mask.png")
+    dataset = ImageFolder(path=tmp_path, split="all", image_size=8)
     with pytest.raises(ValueError, match=r"c_mask.png has mode RGB; labels are one integer per pixel"):
         dataset[2]
     Image.new("L", (4, 8)).save(tmp_path / "c_mask.png")

@@ -1,4 +1,4 @@
-"""Folders as people have them: what systems leave behind, odd names, labels, splits, turned and transparent pictures."""
+"""Folders as people have them: what systems leave behind, odd names, labels, splits, turned pictures."""
 
 from __future__ import annotations
 
@@ -220,7 +220,7 @@ def test_show_takes_the_runs_own_settings(tmp_path: Path) -> None:
     assert (int(image[0, 0]), int(image[8, 8])) == (0, 255)
     image = own_pictures([tmp_path / "a.png"], run, ["data.resize=crop", "data.transparency=#101010"], 16).image[0, 0]
     assert image.unique().tolist() == [16]
-    with pytest.raises(ValueError, match="data.variant=x"):
+    with pytest.raises(ValueError, match=r"data\.variant=x"):
         own_pictures([tmp_path / "a.png"], run, ["data.variant=x"], 16)
 
 

@@ -44,8 +44,8 @@ class ImageFolder(SceneDataset):
     next tenth, at least one, the validation split, the rest trains.
 
     Labels are optional: an image of integer labels (0 background) called `NAME_mask` beside the picture, or
-    `masks/NAME` in a folder masks beside it, with any suffix. Labels are renumbered 1, 2, ... in each picture. Where other pictures
-    have labels, one without is all -1 (ignore).
+    `masks/NAME` in a folder masks beside it, with any suffix. Labels are renumbered 1, 2, ... in each picture.
+    Where other pictures have labels, one without is all -1 (ignore).
 
     Args:
         path: the folder.
