@@ -101,9 +101,9 @@ def split_folder(root: Path, pictures: list[Path]) -> dict[str, list[Path]] | No
                 "Call the other one train, or rename it if it is no split."
             )
         return {split: [f for f in pictures if any(top.get(p) == split for p in f.parents)] for split in SPLITS}
-    for place, found in places.items():
-        if len(set(found.values())) > 1:
-            names = " and ".join(sorted(folder.name for folder in found))
+    for place, several_splits in places.items():
+        if len(set(several_splits.values())) > 1:
+            names = " and ".join(sorted(folder.name for folder in several_splits))
             raise ValueError(
                 f"{printable(root)} has {names} in its folder {place}; pictures of several splits would be mixed. "
                 f"Give data.path={printable(root / place)}, or move {names} up."
