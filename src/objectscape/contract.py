@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
-from huggingface_hub import PyTorchModelHubMixin
+from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from objectscape.scene import Decomposition, Detections, Losses, Multimodal, Scene, Tensors
@@ -39,6 +39,12 @@ class Model(nn.Module, PyTorchModelHubMixin, ABC, Generic[Batch, Output]):
     def save_pretrained(self, save_directory: str | Path, **hub: Any) -> str | None:
         """Write `config.json` and `model.safetensors`; `hub` goes to huggingface_hub (`push_to_hub`, ...)."""
         return super().save_pretrained(save_directory, **{"config": self.description, **hub})
+
+    def generate_model_card(self, **_: Any) -> ModelCard:
+        """The card that `save_pretrained` writes as README.md."""
+        from objectscape.card import model_card  # it names abilities, which are defined below
+
+        return ModelCard(model_card(self, self.description))
 
     @property
     def description(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from objectscape import building
+from objectscape.card import model_card
 from objectscape.contract import FORMAT, Model
 from objectscape.files import read_json, replacing, write_text
 from objectscape.scene import Spec
@@ -30,6 +31,7 @@ def save_model(model: Model, folder: Path, *, data: Spec | None = None, step: in
         checksum = sha256(temporary)
     description = {**model.description, "step": step, "data": data.to_dict() if data else None, "sha256": checksum}
     write_text(folder / "config.json", json.dumps(description, indent=2) + "\n")
+    write_text(folder / "README.md", model_card(model, description))
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -22,6 +22,7 @@ VERBS = {
     "list": "what there is: models, data, recipes, metrics, runs",
     "data": "info | make | convert | check | fetch data sets",
     "import-checkpoint": "load the original authors' weights",
+    "completion": "print what makes the Tab key complete commands, for bash, zsh and fish",
     "doctor": "report versions, devices and what is missing",
 }
 
