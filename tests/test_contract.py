@@ -15,6 +15,9 @@ from objectscape.contract import Model
 from objectscape.data.synthetic.shapes import ColoredShapes
 from objectscape.scene import Decomposition, Losses, Scene
 
+SPACE = {"image_size": 32, "grid": 4, "components": 3, "glimpse_size": 8, "width": 4, "what_size": 6, "mask_size": 4,
+         "component_size": 4, "features": 8, "background_features": 8, "mask_hidden_size": 8, "prior_hidden_size": 8,
+         "component_hidden_size": 8}  # fmt: skip
 SMALL: dict[str, dict[str, Any]] = {
     "slot_attention": {"image_size": 32, "slots": 4, "slot_size": 16, "encoder_channels": 8, "decoder": "broadcast",
                        "decoder_channels": 8},
@@ -26,6 +29,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "efficientmorl": {"image_size": 32, "slots": 4, "slot_size": 8, "decoder": "small", "refinement_steps": 2},
     "iodine": {"image_size": 32, "slots": 4, "slot_size": 8, "iterations": 2, "decoder_channels": [8],
                "refinement_channels": [8, 8], "refinement_mlp": [16], "lstm": [16]},
+    "space": {**SPACE},
+    "space_time": {**SPACE, "injection": None},  # with motion alone at first, presence is not asked of the network
     "vae": {"image_size": 32},
     "vae_broadcast": {"image_size": 32},
 }  # fmt: skip
@@ -45,7 +50,9 @@ def small(name: str) -> nn.Module:
 
 @pytest.fixture(scope="module")
 def scene() -> Scene:
-    return ColoredShapes(split="train", count=3, image_size=32).batch([0, 1, 2])
+    """Shapes, as if all of them moved."""
+    shapes = ColoredShapes(split="train", count=3, image_size=32).batch([0, 1, 2])
+    return replace(shapes, motion=(shapes.segments[:, None] > 0).float(), motion_boxes=shapes.boxes)
 
 
 def test_every_model_is_in_the_list() -> None:

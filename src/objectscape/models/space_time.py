@@ -147,6 +147,8 @@ class SpaceTime(Model[Scene, SpaceTimeOutput]):
         agreement: the most similar of several candidates must be the nearest, too.
         steepness, underestimating, found_weight, box_tolerance, use_variance, variance_steps: of the dynamic schedule,
             see `DynamicSchedule`.
+        what_beta: weight of the appearance's KL; 1 is the bound. Small objects are worth few nats, so that in a short
+            training their appearance is forgotten before the decoder has learned to read it.
         bound: how SPACE's own loss is reduced over frames, while the others are sums: "mean" as published, or "sum" as
             in the authors' follow-up.
         initial_presence: probability that a cell holds an object in a fresh network; None: what chance gives, near .5.
@@ -204,6 +206,7 @@ class SpaceTime(Model[Scene, SpaceTimeOutput]):
         box_tolerance: float = 0.1,
         use_variance: bool = True,
         variance_steps: int = 20,
+        what_beta: float = 1.0,
         bound: Literal["mean", "sum"] = "mean",
         initial_presence: float | None = None,
         align_corners: bool = True,
@@ -233,7 +236,8 @@ class SpaceTime(Model[Scene, SpaceTimeOutput]):
         self.presence_weight, self.box_weight, self.alpha_weight = presence_weight, box_weight, alpha_weight
         self.presence_loss, self.box_loss, self.alpha_loss = presence_loss, box_loss, alpha_loss
         self.match_weight, self.cosine, self.agreement = match_weight, cosine, agreement
-        self.bound, self.sample_in_eval, self.channel_order = bound, sample_in_eval, channel_order
+        self.bound, self.what_beta = bound, what_beta
+        self.sample_in_eval, self.channel_order = sample_in_eval, channel_order
         self.step, self._warned = END, False
         self.foreground = GridObjects(
             image_size=image_size,
@@ -474,7 +478,8 @@ class SpaceTime(Model[Scene, SpaceTimeOutput]):
             + self.alpha_weight * motion["alpha"]
         )
         continuity = output.continuity.sum()
-        total = bound if self.bound == "mean" else bound * len(per_frame["nll"])
+        total = bound + (self.what_beta - 1) * parts["kl_what"]
+        total = total if self.bound == "mean" else total * len(per_frame["nll"])
         total = total + alignment * self.continuity_weight * continuity
         total = total + (1 - alignment) * self.motion_weight * taught
         terms = parts | {f"motion_{name}": value for name, value in motion.items()}
