@@ -35,6 +35,14 @@ def test_training_is_the_papers(name: str) -> None:
     elif family == "efficientmorl":
         assert (config.optimizer.lr, clip, rate(5_000), rate(110_000)) == (4e-4, 5, 0.5, 0.5)
         assert seen == 32 * (200_000 if data == "tetrominoes" else 300_000)
+    elif family.startswith("space"):
+        foreground = config.groups.foreground
+        assert (foreground._target_.rpartition(".")[2], config.optimizer.lr, clip) == ("RMSprop", 1e-3, 1)
+        expected = (1e-5, 12) if family == "space" else (3e-5, 16)
+        assert (foreground.lr, config.batch_size) == expected
+        late = config.model.get("presence_prior", [0, 0, 0, 0.01])[3]
+        assert late == (1e-10 if family != "space" or data == "atari_joint" else 0.01)
+        instantiate({**config.model, "_convert_": "all"})
     else:
         assert family == "iodine"
         assert (config.optimizer.lr, config.batch_size) == {
