@@ -216,3 +216,14 @@ def test_processes_share_one_average(tmp_path):
     for name, value in alone.state_dict().items():
         torch.testing.assert_close(states[0][name], value)
         torch.testing.assert_close(states[1][name], value)
+
+
+def test_a_wanted_psnr_is_the_published_target_of_the_world_models() -> None:
+    """-25,500 nats at 64 x 64 and a pixel std of 0.11 are 25.0 dB; -14,500 at 0.3 are 23.7 dB."""
+    for psnr, std, target in ((25.0, 0.11, -25_500), (26.6, 0.11, -26_000), (23.7, 0.3, -14_500)):
+        geco = SoftplusGECO(target_psnr=psnr, pixel_std=std, image_size=64)
+        assert geco.target == pytest.approx(target, rel=2e-3)
+    with pytest.raises(ValueError, match="pixel_std"):
+        SoftplusGECO(target_psnr=25.0)
+    with pytest.raises(ValueError, match="one of them"):
+        SoftplusGECO()

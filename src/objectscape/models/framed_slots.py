@@ -11,14 +11,12 @@
 5. Imagined places are compared with those seen later by the energy score (Gneiting and Raftery 2007), which is best
    only if the futures are spread as the truth is. No picture has to be drawn for that.
 
-Decisions: training begins with single frames (`lengths`), or from a trained image model (`warm_start`). Places that are
-predicted from, and those predicted, count as constants in the energy score, so that nothing is gained by places that
-are easy to predict. No likelihood and no prior of contents: the model continues clips, it does not invent them.
+Decisions: train it on single frames first (`clip.length` in stages). Places that are predicted from, and those
+predicted, count as constants in the energy score, so that nothing is gained by places that are easy to predict. No
+likelihood and no prior of contents: the model continues clips, it does not invent them.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -26,9 +24,8 @@ from torch import Tensor, nn
 from objectscape.contract import Model
 from objectscape.models.instance_coloring import ColoringAutoencoder, FourierCode
 from objectscape.nn.clips import check_actions, check_clips
-from objectscape.nn.distributions import sample_gaussian, sample_uniform
+from objectscape.nn.distributions import sample_gaussian
 from objectscape.nn.instance_coloring import coordinates
-from objectscape.nn.ramps import Stages
 from objectscape.nn.validation import check_at_least, check_positive
 from objectscape.scene import Decomposition, Losses, Scene, Tensors, record
 
@@ -62,8 +59,6 @@ class FramedOutput(Decomposition):
     """(B, T, K, 2)"""
     score: Tensor
     """(B, F) energy score of futures begun at some frames, a mean over steps and slots; F may be 0."""
-    first: int = 0
-    """The frame of the scene that T begins with: training takes a part of a clip."""
 
     @property
     def other_masks(self) -> dict[str, Tensor]:
@@ -117,7 +112,6 @@ class FramedSlots(Model):
         hidden: width of the decoder's, the slots' and the dynamics' hidden layers.
         embedding: width of a patch's color in the first frame, at least 2.
         frequencies: of the position codes.
-        lengths: [[step, length], ...]: training uses parts of this length of every clip, from each step on.
         rollouts: number of futures in training; settable.
         noise_size: how many random numbers move a slot.
         content_noise: standard deviation of the noise on contents in training.
@@ -143,7 +137,6 @@ class FramedSlots(Model):
         hidden: int = 64,
         embedding: int = 8,
         frequencies: int = 2,
-        lengths: Sequence[Sequence[int]] = ((0, 10),),
         rollouts: int = 4,
         noise_size: int = 4,
         content_noise: float = 0.3,
@@ -165,7 +158,6 @@ class FramedSlots(Model):
         self.image_size, self.rollouts, self.action_size = (image_size, image_size), rollouts, action_size
         self.content_noise, self.place_noise, self.content_rate = content_noise, place_noise, content_rate
         self.pixel_std, self.score_weight = pixel_std, score_weight
-        self.lengths, self.step = Stages(lengths), 0
         self.grid = image_size // patch
         self.image = ColoringAutoencoder(
             slots=slots, patch=patch, width=width, hidden=hidden, embedding=embedding, frequencies=frequencies,
@@ -188,25 +180,16 @@ class FramedSlots(Model):
     def slots(self, value: int) -> None:
         self.image.slots = value
 
-    def set_step(self, step: int) -> None:
-        """Training has done `step` steps."""
-        self.step = step
-
     def forward(self, scene: Scene) -> FramedOutput:
-        """See every frame of clips (B, T, ...); in training, of a part of them, and imagine how it goes on.
+        """See every frame of clips (B, T, ...); in training also imagine how it goes on from all but the first.
 
         Raises:
             ValueError: for pictures of another size, a still image, or actions that are missing or of another width.
         """
         check_clips(scene.pixels, self.image_size)
-        first, frames = 0, scene.pixels.shape[1]
-        if self.training:
-            length = min(int(self.lengths.at(self.step)), frames)
-            first = int(sample_uniform((), self.key.weight) * (frames - length + 1))
-            frames = length
-        image = scene.pixels[:, first : first + frames]
-        actions = check_actions(scene.actions, needed=first + frames - 1, width=self.action_size)
-        actions = None if actions is None else actions[:, 0, first:]
+        image, frames = scene.pixels, scene.pixels.shape[1]
+        actions = check_actions(scene.actions, needed=frames - 1, width=self.action_size)
+        actions = None if actions is None else actions[:, 0]
         states, attention = self._see(image, actions)  # (B, T, ...)
         drawn = self.draw(states)
         score = image.new_zeros(len(image), 0)
@@ -220,13 +203,12 @@ class FramedSlots(Model):
             attention=attention,
             place=states.place,
             score=score,
-            first=first,
         )
 
     def loss(self, scene: Scene, output: Decomposition, step: int) -> Losses:
         """Squared error of the frames seen, in nats for `pixel_std`, and the energy score; `step` is unused."""
         assert isinstance(output, FramedOutput)
-        square = (output.recon - scene.pixels[:, output.first : output.first + output.recon.shape[1]]).square()
+        square = (output.recon - scene.pixels).square()
         error = square.sum((2, 3, 4)).mean() / (2 * self.pixel_std**2)  # nats per frame
         score = output.score.mean() if output.score.shape[1] else error.new_zeros(())
         terms = {"mse": square.mean(), "score": score}

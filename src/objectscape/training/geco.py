@@ -28,6 +28,7 @@ import torch.distributed
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from objectscape.nn.ramps import Stages
 from objectscape.scene import Losses
 
 _log = logging.getLogger(__name__)
@@ -169,6 +170,8 @@ class SoftplusGECO(nn.Module):
     Args:
         target: wanted negative log-likelihood; nats per pixel and channel if `image_size` is given (the published
             settings since October 2021), per image otherwise (the paper's, -61000 for CLEVR6 at 96 pixels).
+        target_psnr: wanted quality of the redrawn image in dB instead of a target; needs `pixel_std` and `image_size`.
+            Either may be stages, [[step, value], ...].
         image_size: side of the square images in pixels, or None.
         channels: channels of the images; used with `image_size`.
         step_size: step per nat of constraint.
@@ -193,7 +196,8 @@ class SoftplusGECO(nn.Module):
     def __init__(
         self,
         *,
-        target: float,
+        target: float | Sequence[Sequence[float]] | None = None,
+        target_psnr: float | Sequence[Sequence[float]] | None = None,
         image_size: int | None = None,
         channels: int = 3,
         step_size: float = 1e-6,
@@ -209,16 +213,34 @@ class SoftplusGECO(nn.Module):
             raise ValueError(f"step_size={step_size}, acceleration={acceleration}: both must be positive.")
         if warm_start < 0:
             raise ValueError(f"warm_start={warm_start}: must be a number of steps, 0 or more.")
-        if image_size is not None and pixel_std is not None:
+        if (target is None) == (target_psnr is None):
+            raise ValueError(f"target={target}, target_psnr={target_psnr}: give one of them.")
+        if target_psnr is not None and (pixel_std is None or image_size is None):
+            raise ValueError(
+                f"target_psnr={target_psnr} needs pixel_std (the model's) and image_size to become a target in nats."
+            )
+        if pixel_std is not None:
             _check_pixel_std(pixel_std)
-            _warn_if_infeasible(target, math.log(pixel_std))
-        self.target = target * (1 if image_size is None else channels * image_size**2)
-        """Target in nats per image."""
+        wanted = Stages(target_psnr if target is None else target)  # type: ignore[arg-type]
+        if target is None and pixel_std is not None:
+            errors = [10 ** (-psnr / 10) for psnr in wanted.values]
+            wanted.values = [math.log(pixel_std) + error / (2 * pixel_std**2) for error in errors]
+        if image_size is not None and pixel_std is not None:
+            _warn_if_infeasible(min(wanted.values), math.log(pixel_std))
+        scale = 1 if image_size is None else channels * image_size**2
+        wanted.values = [value * scale for value in wanted.values]
+        self.targets = wanted
+        """Targets in nats per image."""
         self.step_size, self.acceleration, self.alpha = step_size, acceleration, alpha
         self.warm_start, self.floor = warm_start, floor
         self.register_buffer("beta", torch.tensor(float(floor)))
         self.register_buffer("constraint", torch.tensor(0.0))
         self.register_buffer("updates", torch.tensor(0))
+
+    @property
+    def target(self) -> float:
+        """Target in nats per image, for the next step."""
+        return self.targets.at(int(self.updates)) if len(self.targets.values) > 1 else self.targets.values[0]
 
     @property
     def weight(self) -> Tensor:
