@@ -195,12 +195,12 @@ def test_the_energy_score_is_least_for_the_true_spread() -> None:
     zeros = torch.zeros(400, 3, 1, 8)
     from objectscape.models.framed_slots import FramedState
 
-    states = FramedState(content=zeros, place=true, velocity=torch.zeros_like(true), memory=zeros)
+    states = FramedState(content=zeros, place=true, velocity=torch.zeros_like(true), memory=zeros, size=zeros[..., :1])
     scores = {}
     for spread in (0.1, 0.5, 1.5):
         model._advance = lambda state, action, spread=spread: FramedState(  # type: ignore[method-assign]
             content=state.content, place=spread * torch.randn_like(state.place), velocity=state.velocity,
-            memory=state.memory,
+            memory=state.memory, size=state.size,
         )  # fmt: skip
         scores[spread] = float(model._score(states, None).mean())
     assert scores[0.5] < scores[0.1]

@@ -42,6 +42,9 @@ class FramedState(Tensors):
     """(..., K, 2) change of place since the frame before."""
     memory: Tensor
     """(..., K, H) of the dynamics."""
+    size: Tensor
+    """(..., K, 1) logarithm of the number of patches it was seen in: of things that could both draw a pixel, the larger
+    one takes it. A constant for the gradient."""
 
     @property
     def slots(self) -> Tensor:
@@ -249,7 +252,8 @@ class FramedSlots(Model):
         """States with any lead axes as pictures."""
         lead = states.content.shape[:-2]
         drawn = self.image.decode(states.content.flatten(0, -3), states.place.flatten(0, -3), self.grid, self.grid)
-        components, masks = (x.unflatten(0, lead) for x in drawn)
+        components, logits = (x.unflatten(0, lead) for x in drawn)
+        masks = (logits + states.size[..., None, None]).softmax(-4)
         recon = (masks * components).sum(-4)
         return Decomposition(recon=recon, masks=masks, components=components, slots=states.slots)
 
@@ -264,7 +268,9 @@ class FramedSlots(Model):
         attention = self._color(tokens[:, 0])
         content, place = self._pool(tokens[:, 0], attention)
         memory = content.new_zeros(*content.shape[:2], self.dynamics.hidden)
-        state = FramedState(content=content, place=place, velocity=torch.zeros_like(place), memory=memory)
+        state = FramedState(
+            content=content, place=place, velocity=torch.zeros_like(place), memory=memory, size=_size(attention)
+        )
         states, attentions = [state], [attention]
         for t in range(1, frames):
             expected = self._advance(state, None if actions is None else actions[:, t - 1], chance=False)
@@ -276,6 +282,7 @@ class FramedSlots(Model):
                 place=place,
                 velocity=place - state.place,
                 memory=expected.memory,
+                size=torch.lerp(state.size, _size(attention), rate),
             )
             states.append(state)
             attentions.append(attention)
@@ -314,7 +321,8 @@ class FramedSlots(Model):
         if chance:
             noise = sample_gaussian(noise, noise.new_ones(()))
         velocity = state.velocity + self.dynamics(felt, noise)
-        return FramedState(content=state.content, place=state.place + velocity, velocity=velocity, memory=memory)
+        place = state.place + velocity
+        return FramedState(content=state.content, place=place, velocity=velocity, memory=memory, size=state.size)
 
     def _score(self, states: FramedState, actions: Tensor | None) -> Tensor:
         """(B, F) energy scores of the futures begun at frames 1 .. T - 2, in half pictures; smaller is better."""
@@ -337,6 +345,11 @@ class FramedSlots(Model):
         many = self.rollouts
         score = (away - apart / (2 * max(many * (many - 1), 1))).mean(-1)  # (B, F, T)
         return (score * counts).sum(-1) / counts.sum(-1)
+
+
+def _size(attention: Tensor) -> Tensor:
+    """(B, K, h, w) -> (B, K, 1) logarithm of the number of patches."""
+    return attention.detach().sum((2, 3)).clamp_min(0.05).log().unsqueeze(-1)
 
 
 def _distance(apart: Tensor) -> Tensor:
