@@ -7,10 +7,14 @@ name `0` are read too.
 
 from __future__ import annotations
 
+import pickle
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from objectscape.models.domains.attributes import Attributes
 from objectscape.models.domains.latents import SavedLatents
@@ -150,3 +154,109 @@ def convert_workspace(weights: Mapping[str, Tensor], config: Mapping[str, Any]) 
                 source = f"decoders.{name}.encoder_head.{number}"
             found |= by_order(weights, source, f"decoders.{name}.heads.{number}", ours)
     return found
+
+
+# --- files ---
+
+
+def read_lightning(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """(hyperparameters, weights) of a Lightning checkpoint, without executing anything in it.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it holds no plain weights.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file.")
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(
+            f"{path}: not a plain file of tensors. It holds Python objects, which loading would execute, or it is "
+            "damaged; re-save torch.load(FILE)['state_dict'] with torch.save where you trust the file."
+        ) from error
+    stored = stored if isinstance(stored, dict) else {}
+    weights = stored.get("state_dict", stored)
+    found = {str(key): value for key, value in weights.items() if isinstance(value, Tensor)}
+    return dict(stored.get("hyper_parameters", {})), found
+
+
+def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """(configuration, weights) of a checkpoint of bimGW: a visual VAE, text module or workspace, as its keys say.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_lightning`, and if it is none of the three.
+    """
+    given, weights = read_lightning(path)
+    weights = {key: value for key, value in weights.items() if not any(part in key for part in IGNORED)}
+    if "q_mean.weight" in weights:
+        first, last = weights["encoder.layers.0.weight"], weights["encoder.layers.9.weight"]
+        config: dict[str, Any] = {
+            "image_size": 32 if first.shape[-1] == 4 else 64,
+            "ae_size": last.shape[0],
+            "z_size": weights["q_mean.weight"].shape[0],
+            "beta": given.get("beta", 0.1),
+            "vae_type": given.get("vae_type", "sigma" if float(weights.get("log_sigma", torch.zeros(()))) else "beta"),
+        }
+        return config, weights
+    if any(key.startswith("grammar_classifiers.") for key in weights):
+        heads = {
+            match[1]: value.shape[0]
+            for key, value in weights.items()
+            if (match := re.fullmatch(r"grammar_classifiers\.(.+)\.2\.weight", key))
+        }
+        shape = weights["encoder.0.weight"].shape
+        config = {"heads": heads, "bert_size": shape[1], "z_size": weights["decoder.0.weight"].shape[1]}
+        return {**config, "beta": float(weights.get("beta", given.get("beta", 0.1)))}, weights
+    domains = list(dict.fromkeys(m[1] for key in weights if (m := re.match(r"encoders\.(\w+)\.encoder\.", key))))
+    if domains:
+        return _workspace_config(weights, domains), {
+            key: value for key, value in weights.items() if key.startswith(("encoders.", "decoders."))
+        }
+    raise ValueError(f"{path}: no key of bimGW's visual VAE, text module or workspace.")
+
+
+def _workspace_config(weights: Mapping[str, Tensor], domains: list[str]) -> dict[str, Any]:
+    def linear(prefix: str) -> list[Tensor]:
+        found = {
+            int(m[1]): value
+            for k, value in weights.items()
+            if (m := re.fullmatch(re.escape(prefix) + r"\.(\d+)\.weight", k))
+        }
+        return [found[number] for number in sorted(found)]
+
+    encoders = {d: linear(f"encoders.{d}.encoder") for d in domains}
+    trunks = {d: linear(f"decoders.{d}.encoder") for d in domains}
+    heads = {
+        d: linear(f"decoders.{d}.encoder_head.{PARTS[d][0]}") or linear(f"decoders.{d}.encoder_head.0") for d in domains
+    }
+    latents = {d: layers[0].shape[1] for d, layers in encoders.items()}
+    return {
+        "domains": domains,
+        "z_size": encoders[domains[0]][-1].shape[0],
+        "v_latent": latents.get("v", 12),
+        "t_latent": latents.get("t", 24),
+        "hidden_size": {
+            "encoder": {d: layers[0].shape[0] for d, layers in encoders.items()},
+            "decoder": {d: layers[0].shape[0] for d, layers in trunks.items()},
+        },
+        "n_layers_encoder": {d: len(layers) - 2 for d, layers in encoders.items()},
+        "n_layers_decoder": {d: len(layers) - 1 for d, layers in trunks.items()},
+        "n_layers_decoder_head": {d: len(layers) - 1 for d, layers in heads.items()},
+        "loss_coefs": {"translation": 1.0, "contrastive": 1.0, "demi_cycles": 1.0, "cycles": 1.0},
+    }
+
+
+def build(config: Mapping[str, Any]) -> nn.Module:
+    """Our model for what `read` found."""
+    if "domains" in config:
+        return build_workspace(config)
+    return build_text(config) if "heads" in config else build_vae(config)
+
+
+def convert(weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Its weights for `build`'s model; the workspace's domains have no weights: their latents are passed through."""
+    if "domains" in config:
+        return convert_workspace(weights, config)
+    return convert_text(weights, config) if "heads" in config else convert_vae(weights, config)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from objectscape.checkpoints.bimgw import by_order
+from objectscape.checkpoints.bimgw import by_order, read_lightning
 from objectscape.models.domains.attributes import AttributeVAE
 from objectscape.models.domains.latents import SavedLatents
 from objectscape.models.domains.visual_vae import VisualVAE
@@ -149,3 +150,66 @@ def convert_attention(weights: Mapping[str, Tensor], config: Mapping[str, Any]) 
         found[f"query.{rest}"] = weights[f"attention.query_layer.{rest}"]
         found |= {f"keys.{d}.{rest}": weights[f"attention.key_layers.{d}.{rest}"] for d in config["domains"]}
     return found
+
+
+# --- files ---
+
+
+def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """(configuration, weights) of a checkpoint of shimmer-ssd: visual VAE, attribute VAE or workspace, as its keys say.
+
+    The fusion model and the two-domain model have the same weights; `class=GlobalWorkspaceFusion` chooses the former.
+
+    Raises:
+        FileNotFoundError, ValueError: as `bimgw.read_lightning`, and if it is none of the three.
+    """
+    given, weights = read_lightning(path)
+    if "vae.encoder.layers.0.weight" in weights:
+        shape = weights["vae.encoder.q_mean.weight"].shape
+        config: dict[str, Any] = {"latent_dim": shape[0], "ae_dim": shape[1] // 4, "beta": given.get("beta", 0.1)}
+        return config, weights
+    if "vae.decoder.decoder_categories.0.weight" in weights:
+        config = {
+            "latent_dim": weights["vae.encoder.q_mean.weight"].shape[0],
+            "hidden_dim": weights["vae.encoder.encoder.0.weight"].shape[0],
+            "beta": given.get("beta", 0.05),
+            "coef_categories": given.get("coef_categories", 1.0),
+            "coef_attributes": given.get("coef_attributes", 1.0),
+        }
+        return config, weights
+    weights = migrate(weights)
+    names = list(
+        dict.fromkeys(m[1] for key in weights if (m := re.match(r"gw_mod\.gw_encoders\.(\w+)\.0\.weight", key)))
+    )
+    if not names:
+        raise ValueError(f"{path}: no key of shimmer's workspace or of shimmer-ssd's visual or attribute VAE.")
+
+    def layers(kind: str) -> int:
+        return sum(1 for key in weights if re.fullmatch(rf"gw_mod\.gw_{kind}coders\.{names[0]}\.\d+\.weight", key))
+
+    first = weights[f"gw_mod.gw_encoders.{names[0]}.0.weight"]
+    config = {
+        "class": "GlobalWorkspace2Domains",
+        "domain_latent_dims": {name: weights[f"gw_mod.gw_encoders.{name}.0.weight"].shape[1] for name in names},
+        "workspace_dim": weights[f"gw_mod.gw_decoders.{names[0]}.0.weight"].shape[1],
+        "encoder_hidden": first.shape[0],
+        "decoder_hidden": weights[f"gw_mod.gw_decoders.{names[0]}.0.weight"].shape[0],
+        "encoder_n_layers": layers("en") - 2,
+        "decoder_n_layers": layers("de") - 2,
+        "loss_coefs": {"translations": 1.0, "demi_cycles": 1.0, "cycles": 1.0, "contrastives": 0.01},
+    }
+    return config, weights
+
+
+def build(config: Mapping[str, Any]) -> nn.Module:
+    """Our model for what `read` found."""
+    if "domain_latent_dims" in config:
+        return build_workspace(config)
+    return build_attributes(config) if "hidden_dim" in config else build_vae(config)
+
+
+def convert(weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Its weights for `build`'s model; the workspace's domains have no weights: their latents are passed through."""
+    if "domain_latent_dims" in config:
+        return convert_workspace(weights, config)
+    return convert_attributes(weights, config) if "hidden_dim" in config else convert_vae(weights, config)

@@ -50,7 +50,8 @@ def load_resident(
     if isinstance(dataset, Clips) and isinstance(dataset.dataset, StoresFrames):
         size, read = int(dataset.lengths.sum()), dataset.dataset.frames  # type: ignore[assignment]
     pieces = [range(start, min(start + piece, size)) for start in range(0, size, piece)]
-    return Scene.cat([training_part(read(list(indices)), keep).to(device) for indices in pieces])
+    found = [training_part(read(list(indices)), keep).to(device) for indices in pieces]
+    return type(found[0]).cat(found)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,6 +232,9 @@ class TrainLoader:
             accumulate=accumulate,
         )
         self.windows = WindowOrder(clips, self.order) if clips else None
+        size = self.order.stages[0].local
+        bring = getattr(dataset, "order", None)  # a data set may bring batches of its own, such as ones with few pairs
+        self.own = bring(batch_size=size, seed=seed, start=start, rank=rank, world=world) if bring else None
         self.storage = self._choose() if storage == "auto" else storage
         self._resident: Scene | None = None
 
@@ -287,7 +291,10 @@ class TrainLoader:
         device = self.device if self.storage == "device" else torch.device("cpu")
         if self._resident is None:
             self._resident = load_resident(self.dataset, device, keep=self.keep)
-        if self.windows is None:
+        if self.own is not None:
+            for indices in self.own:
+                yield self.dataset.pick(self._resident, indices)  # type: ignore[attr-defined]
+        elif self.windows is None:
             for indices in self.order:
                 yield self._resident[torch.tensor(indices, device=device)]
         else:

@@ -6,13 +6,21 @@ are not. Two published codes choose them differently:
 - `align`: nested groups with exact sizes (Simple Shapes package, shimmer): `{("attr", "v"): rows, ("v",): rows, ...}`;
 - `repeat_matched`: one list of (row, domains) in which the matched rows are repeated until they are as many as the rest
   (bimGW).
+
+`MatchedOrder` is what training here uses: a given part of every batch is matched rows, none of them twice, and the rest
+are rows of which one domain is known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import torch
+
+from objectscape.scene import Multimodal
+from objectscape.seeding import derive_generator
 
 Group = tuple[str, ...]
 
@@ -104,3 +112,79 @@ def repeat_matched(
         entries.append(np.tile(own, -(-rows // len(own))))
         groups += [(domain,)] * len(entries[-1])
     return np.concatenate(entries), groups
+
+
+class MatchedOrder:
+    """Batches of item numbers: item r is row r in all domains, item (d + 1) * rows + r row r in domain d alone.
+
+    Args:
+        rows: of the data set.
+        pairs: number of matched rows, drawn by `seed`. 0 and 1 are fine.
+        domains: number of them; the unmatched part of a batch is split evenly.
+        part: share of a batch that is matched; fewer when there are not so many pairs, so that none comes twice.
+        batch_size: items of this process.
+        seed: of the order.
+        start: number of the first batch.
+        rank, world: this process and the number of processes.
+    """
+
+    def __init__(
+        self,
+        rows: int,
+        *,
+        pairs: int,
+        domains: int,
+        part: float,
+        batch_size: int,
+        seed: int,
+        start: int = 0,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        if not 0 <= part <= 1:
+            raise ValueError(f"matched_part={part}; it is a share of the batch, from 0 to 1")
+        self.rows, self.domains, self.start, self.seed, self.rank = rows, domains, start, seed, rank
+        self.matched = torch.randperm(rows, generator=derive_generator(seed, "pairs"))[:pairs]
+        self.of_pairs = min(round(part * batch_size), pairs // world if pairs >= world else 0)
+        self.batch_size, self.world = batch_size, world
+
+    def __iter__(self) -> Iterator[list[int]]:
+        number = self.start
+        while True:
+            generator = derive_generator(self.seed, "matched", number, self.rank)
+            share = self.matched[self.rank :: self.world]
+            if len(share) > 8 * self.of_pairs:  # a few repeats are drawn again, cheaper than a permutation
+                chosen = torch.randint(len(share), (2 * self.of_pairs,), generator=generator).unique()
+                chosen = chosen[torch.randperm(len(chosen), generator=generator)[: self.of_pairs]]
+            else:
+                chosen = torch.randperm(len(share), generator=generator)[: self.of_pairs]
+            alone = self.batch_size - len(chosen)
+            rows = torch.randint(self.rows, (alone,), generator=generator)
+            domain = torch.arange(alone) % self.domains
+            yield torch.cat([share[chosen], rows + (domain + 1) * self.rows]).tolist()
+            number += 1
+
+
+def reveal(resident: Multimodal, items: Sequence[int] | torch.Tensor, rows: int) -> Multimodal:
+    """The batch of `MatchedOrder`'s item numbers: domains that an item does not show are zero and not present."""
+    numbers: Any = torch.as_tensor(items)
+    batch = resident[numbers % rows]
+    alone = numbers // rows - 1  # -1: all domains
+    if not (alone >= 0).any():
+        return batch
+    domains, present = {}, {}
+    for place, (name, values) in enumerate(batch.domains.items()):
+        shown = (alone < 0) | (alone == place)
+        present[name] = batch.present[name] & shown
+        domains[name] = values * shown.reshape(-1, *[1] * (values.ndim - 1)).to(values.dtype)
+    return Multimodal(domains=domains, present=present)
+
+
+def pairs_of(matched: float, rows: int, split: str) -> int:
+    """Number of matched rows of a split; validation and test are matched throughout."""
+    if split != "train":
+        return rows
+    pairs = round(matched) if matched > 1 else round(matched * rows)
+    if not 0 <= pairs <= rows:
+        raise ValueError(f"matched={matched:g}, but the training split has {rows} rows; give at most as many")
+    return pairs

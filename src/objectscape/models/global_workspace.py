@@ -24,6 +24,7 @@ Design decisions:
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import itertools
 import json
@@ -186,7 +187,9 @@ class GlobalWorkspace(Model[Multimodal, WorkspaceOutput]):
     @property
     def config(self) -> dict[str, Any]:
         """Every constructor argument; domains as descriptions, so that a saved workspace needs no other folder."""
-        described = {name: self.domain(name).description for name in self.domains}
+        described = {
+            n: {**self.domain(n).description, "weights_hash": self.domain(n).weights_hash} for n in self.domains
+        }
         return {**super().config, "domains": described}
 
     # --- the ability to translate ---
@@ -241,6 +244,11 @@ class GlobalWorkspace(Model[Multimodal, WorkspaceOutput]):
     def cycle(self, latent: Tensor, name: str) -> Tensor:
         """(B, k) state of a predicted latent."""
         return self.encoders[name](self.domain(name).adapt(latent)).tanh()
+
+    @property
+    def latents_from(self) -> dict[str, str]:
+        """{entry of saved latents: hash of the weights they must come from}, for domains that were trained before."""
+        return {f"{n}_latent": h for n in self.domains if (h := self.domain(n).weights_hash) is not None}
 
     # --- training ---
 
@@ -474,9 +482,12 @@ def build_domain(name: str, given: Any) -> Domain:
     """
     if isinstance(given, Domain):
         return given
+    if given is None:
+        raise ValueError(f"domains.{name} is not set: say model.domains.{name}=RUN, the folder of a trained domain")
     if isinstance(given, Mapping):
-        description = {key: value for key, value in given.items() if key not in ("_target_", "format", "objectscape")}
-        domain: Any = _domain_class(name, given.get("_target_"))(**description)
+        rest = ("_target_", "format", "objectscape", "weights_hash")
+        domain: Any = _domain_class(name, given.get("_target_"))(**{k: v for k, v in given.items() if k not in rest})
+        domain.weights_hash = given.get("weights_hash")
     else:
         folder = Path(given)
         folder = folder / "model" if (folder / "model" / "config.json").is_file() else folder
@@ -484,6 +495,7 @@ def build_domain(name: str, given: Any) -> Domain:
             raise FileNotFoundError(f"domains.{name}={given}: no trained model there (no config.json). Train it first.")
         target = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("_target_")
         domain = _domain_class(name, target).from_pretrained(str(folder))
+        domain.weights_hash = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     if domain.domain != name:
         raise ValueError(f"domains.{name}: this model reads {domain.domain!r}; call the domain {domain.domain}")
     return domain

@@ -67,6 +67,13 @@ def check_fit(model: nn.Module, dataset: SceneDataset) -> None:
             f"{spec.image_size[0]}x{spec.image_size[1]}. Set model.image_size={wanted}, or data.image_size if the data "
             "set can resize."
         )
+    wanted_from = getattr(model, "latents_from", {})
+    for entry, found in getattr(dataset, "origin", {}).items():
+        if entry in wanted_from and wanted_from[entry] != found:
+            raise ValueError(
+                f"the saved {entry} come from another model ({found[:12]}) than the workspace's domain "
+                f"({wanted_from[entry][:12]}); make them again with objectscape latents."
+            )
     slots = getattr(model, "slots", None)
     if isinstance(slots, int) and spec.max_objects is not None and slots < spec.max_objects + 1:
         log.warning(

@@ -76,7 +76,7 @@ class Task(pl.LightningModule):
         accumulated = self.trainer.accumulate_grad_batches
         number = self.global_step * accumulated + batch_idx % accumulated
         _seed(derive_seed(self.seed, "batch", number, self.global_rank), self.device)
-        scene = replace(batch, image=batch.pixels)
+        scene = replace(batch, image=batch.pixels) if isinstance(batch, Scene) else batch
         if isinstance(self.model, Scheduled):
             self.model.set_step(self.global_step)
         if self.geco is not None:

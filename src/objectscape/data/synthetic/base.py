@@ -90,7 +90,7 @@ class SyntheticScenes(SceneDataset):
                 left = passed * (self.count - done) / done
                 log.info("%s: rendered %d of %d scenes, %.0f s to go", self.spec.name, done, self.count, left)
                 said = passed
-        return Scene.cat(parts)
+        return type(parts[0]).cat(parts)
 
     def stream(self, step: int, batch_size: int, device: torch.device | str = "cpu") -> Scene:
         """Batch number `step` of an endless stream, drawn apart from the numbered scenes."""

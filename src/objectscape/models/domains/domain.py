@@ -31,6 +31,8 @@ class Domain(Model[Multimodal, DomainOutput]):
     """
 
     domain: str
+    weights_hash: str | None = None
+    """SHA-256 of the file of weights, for a domain that was read from a folder."""
     parts: dict[str, int]
     """{part of the latent: its width}; the widths sum to `latent_size`."""
 

@@ -63,7 +63,7 @@ class VisualVAE(Domain):
         ):
             if value not in known:
                 raise ValueError(f"{name}={value!r}; choose one of {', '.join(known)}")
-        self.domain, self.paints, self.beta = domain, paints, beta
+        self.domain, self.image_size, self.paints, self.beta = domain, image_size, paints, beta
         self.sigma, self.kl_warmup, self.gray = sigma, kl_warmup, gray
         self.parts = {"z_img": latent_size}
         channels = 1 if paints == "mask" else 3

@@ -1,0 +1,141 @@
+"""What a model makes of a data set, as a data set: latents of one or more domains with everything else that was known.
+
+/                        attributes: format, name, origin (JSON {entry: hash of the model}), fields (JSON), notes
+/train/v_latent          (n, D) float32; entries end in "_latent" for the domain that they are latents of
+/train/attr ...          other entries as they were; pictures only in val and test
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor
+
+from objectscape.data.dataset import SceneDataset
+from objectscape.data.formats.opening import existing_file
+from objectscape.data.matched import MatchedOrder, pairs_of, reveal
+from objectscape.names import unknown
+from objectscape.scene import Multimodal, Spec
+
+FORMAT = "objectscape latents"
+
+
+def write_latents(
+    path: str | os.PathLike[str],
+    splits: Mapping[str, Mapping[str, np.ndarray]],
+    *,
+    origin: Mapping[str, str],
+    fields: Mapping[str, str],
+    name: str,
+) -> Path:
+    """Write {split: {entry: (n, ...)}} to a new file.
+
+    Args:
+        path: of the new file.
+        splits: what to write.
+        origin: {entry: hash of the weights of the model that made it}.
+        fields: {entry: meaning}.
+        name: of the data that the models saw.
+
+    Raises:
+        FileExistsError: if there is such a file: nothing is overwritten.
+    """
+    target = Path(path).expanduser()
+    if target.exists():
+        raise FileExistsError(f"{target} exists and is not overwritten; delete it or choose another name.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_name(f".{target.name}.part")
+    with h5py.File(unfinished, "w") as file:
+        file.attrs["format"], file.attrs["name"] = FORMAT, name
+        file.attrs["origin"], file.attrs["fields"] = json.dumps(dict(origin)), json.dumps(dict(fields))
+        for split, entries in splits.items():
+            for entry, values in entries.items():
+                file.create_dataset(f"{split}/{entry}", data=values)
+    os.replace(unfinished, target)
+    return target
+
+
+class Latents(SceneDataset):
+    """A file of `objectscape latents`, held in memory.
+
+    Args:
+        path: the file.
+        split: "train", "val" or "test".
+        domains: entries that training sees; None for all. Validation and test give everything that is there.
+        matched: share of the training rows (or, above 1, their number) that are known in all domains at once.
+        matched_part: share of a training batch that is matched rows.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file, split or entry; more matched rows than rows.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str | os.PathLike[str],
+        split: str = "train",
+        domains: Sequence[str] | None = None,
+        matched: float = 1.0,
+        matched_part: float = 0.75,
+    ) -> None:
+        self.path, self.split, self.matched_part = (
+            existing_file(path, "a file of `objectscape latents`"),
+            split,
+            matched_part,
+        )
+        with h5py.File(self.path, "r") as file:
+            if file.attrs.get("format") != FORMAT:
+                raise ValueError(f"{self.path} is no file of latents; make one: objectscape latents RUN out=FILE")
+            if split not in file:
+                raise ValueError(unknown("split", split, file.keys()))
+            entries = list(file[split])
+            for name in domains or ():
+                if name not in entries:
+                    raise ValueError(f"{self.path}: {unknown('entry', name, entries)}")
+            self._entries = list(domains) if domains and split == "train" else entries
+            self._count = len(file[f"{split}/{self._entries[0]}"])
+            self.origin: dict[str, str] = json.loads(file.attrs["origin"])
+            fields = json.loads(file.attrs["fields"])
+            counts: dict[str, int | None] = {name: len(next(iter(group.values()))) for name, group in file.items()}
+            self.spec = Spec(
+                name=str(file.attrs["name"]),
+                image_size=None,
+                splits=counts,
+                fields={f"domains/{name}": fields.get(name, "") for name in entries},
+                source=str(self.path),
+                notes="latents of " + ", ".join(f"{name}: model {digest[:12]}" for name, digest in self.origin.items()),
+            )
+        self.pairs = pairs_of(matched, self._count, split)
+
+    def __len__(self) -> int:
+        return self._count
+
+    @cached_property
+    def _tensors(self) -> dict[str, Tensor]:
+        with h5py.File(self.path, "r") as file:
+            return {name: torch.from_numpy(file[f"{self.split}/{name}"][...]) for name in self._entries}
+
+    def batch(self, indices: Sequence[int]) -> Any:
+        """See `SceneDataset.batch`."""
+        rows = torch.as_tensor(indices, dtype=torch.long)
+        domains = {name: values[rows] for name, values in self._tensors.items()}
+        return Multimodal(domains=domains, present=dict.fromkeys(domains, torch.ones(len(rows), dtype=torch.bool)))
+
+    def order(self, **options: Any) -> Iterator[list[int]] | None:
+        """Batches for training with few pairs; see `MatchedOrder`. None if every row is matched."""
+        if self.pairs == self._count:
+            return None
+        domains = len(self._entries)
+        return iter(MatchedOrder(self._count, pairs=self.pairs, domains=domains, part=self.matched_part, **options))
+
+    def pick(self, resident: Any, indices: Sequence[int]) -> Any:
+        """Rows of a resident split, of which `order` shows some in one domain only."""
+        return reveal(resident, indices, self._count)

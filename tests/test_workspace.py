@@ -1,0 +1,140 @@
+"""The global workspace and its domains: losses, pairs, freezing, and the commands from data to translation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from objectscape.cli import main
+from objectscape.data.matched import MatchedOrder, reveal
+from objectscape.data.synthetic.simple_shapes import SimpleShapes
+from objectscape.models.domains.attributes import Attributes, to_rows, to_vector
+from objectscape.models.domains.latents import SavedLatents
+from objectscape.models.domains.visual_vae import VisualVAE
+from objectscape.models.global_workspace import GlobalWorkspace
+from objectscape.scene import Multimodal
+
+
+def batch_of(rows: int, *, present: dict[str, torch.Tensor] | None = None) -> Multimodal:
+    domains = {"a": torch.randn(rows, 5), "b": torch.randn(rows, 7)}
+    return Multimodal(domains=domains, present=present or dict.fromkeys(domains, torch.ones(rows, dtype=torch.bool)))
+
+
+def workspace(**options: Any) -> GlobalWorkspace:
+    domains = {"a": SavedLatents(domain="a", latent_size=5), "b": SavedLatents(domain="b", latent_size=7)}
+    return GlobalWorkspace(domains=domains, state_size=4, hidden_size=8, **options)
+
+
+def test_attribute_rows_come_back() -> None:
+    batch: Any = SimpleShapes(count=50, domains=["attr"]).batch(range(50))
+    rows = batch.domains["attr"]
+    for scale in ("image", "ranges"):
+        torch.testing.assert_close(to_rows(to_vector(rows, scale=scale), scale=scale), rows, atol=1e-3, rtol=1e-4)
+
+
+def test_a_row_that_a_domain_lacks_changes_no_loss() -> None:
+    model, batch = workspace(), batch_of(6)
+    batch.present["a"] = torch.tensor([True, True, True, False, False, True])
+    before = model.loss(batch, model(batch), 0)
+    batch.domains["a"][3:5] = 100.0
+    after = model.loss(batch, model(batch), 0)
+    torch.testing.assert_close(before.total, after.total)
+
+
+def test_rows_without_pairs_train_cycles_only() -> None:
+    model = workspace()
+    one = torch.tensor([True, True, False, False])
+    batch = batch_of(4, present={"a": one, "b": ~one})
+    terms = model.terms(model(batch))
+    assert not terms["translation"]
+    assert not terms["contrastive"]
+    assert set(terms["cycle"]) == {"a>b>a", "b>a>b"}
+    model.train().set_step(0)
+    staged = workspace(cycles_from=10).train()
+    staged.set_step(3)
+    with pytest.raises(ValueError, match="no loss has a weight and rows"):
+        staged.loss(batch, staged(batch), 3)
+
+
+def test_frozen_domains_stay_in_eval_mode() -> None:
+    vae = VisualVAE(network="patches", width=8, latent_size=4)
+    model = GlobalWorkspace(domains={"v": vae, "attr": Attributes()}, state_size=4, hidden_size=8)
+    images: Any = SimpleShapes(count=4).batch(range(4))
+    before = {name: value.clone() for name, value in vae.state_dict().items()}
+    model.train()
+    output = model(images)
+    model.loss(images, output, 0).total.backward()
+    assert not vae.training
+    assert all(parameter.grad is None for parameter in vae.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in vae.state_dict().items())
+
+
+@pytest.mark.parametrize("pairs", [0, 1, 5, 40])
+def test_no_pair_comes_twice_in_a_batch(pairs: int) -> None:
+    order = iter(MatchedOrder(100, pairs=pairs, domains=2, part=0.75, batch_size=16, seed=0))
+    again = iter(MatchedOrder(100, pairs=pairs, domains=2, part=0.75, batch_size=16, seed=0, start=3))
+    batches = [next(order) for _ in range(4)]
+    assert next(again) == batches[3]
+    seen = set()
+    for items in batches:
+        matched = [item for item in items if item < 100]
+        assert len(items) == 16
+        assert len(set(matched)) == len(matched) == min(12, pairs)
+        seen |= set(matched)
+    assert len(seen) <= pairs
+
+
+def test_rows_show_what_their_number_says() -> None:
+    batch = reveal(batch_of(10), [3, 10 + 4, 20 + 5], 10)
+    assert batch.present["a"].tolist() == [True, True, False]
+    assert batch.present["b"].tolist() == [True, False, True]
+    assert not batch.domains["a"][2].any()
+
+
+def test_perfect_translation_beats_shuffled_pairs() -> None:
+    torch.manual_seed(0)
+    model = workspace(weights={"translation": 1.0, "contrastive": 0.1, "demi_cycle": 0.5, "cycle": 0.5})
+    a = torch.randn(256, 5)
+    b = torch.cat([a, a[:, :2]], 1)
+    everyone = dict.fromkeys("ab", torch.ones(256, dtype=torch.bool))
+    batch = Multimodal(domains={"a": a, "b": b}, present=everyone)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    for step in range(150):
+        loss = model.loss(batch, model(batch), step).total
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        found = model.decode(model.encode(batch, "a"), "b")
+    assert (found - b).square().mean() < 0.5 * (found[torch.randperm(256)] - b).square().mean()
+
+
+def test_from_data_to_translation(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = ["data.count=40", "trainer.max_steps=2", "batch_size=8", "every.log=1"]
+    assert main(["train", "recipe=workspace/visual_vae", *data, "model.width=16", "run_dir=v"]) == 0
+    assert main(["train", "recipe=workspace/text", *data, "model.width=8", "run_dir=t"]) == 0
+    words = ["data=simple_shapes", "data.count=40", "data.domains=[v,attr,t]", "out=v.h5"]
+    assert main(["latents", "v", *words]) == 0
+    assert main(["latents", "t", "data=latents", "data.path=v.h5", "out=vt.h5"]) == 0
+    train = ["train", "recipe=workspace/v_attr_t", "data.path=vt.h5", "data.matched=5", "batch_size=16"]
+    train += ["trainer.max_steps=4", "model.cycles_from=2", "model.hidden_size=16", "every.log=1"]
+    assert main([*train, "model.domains.v=v", "model.domains.t=t", "run_dir=w"]) == 0
+    capsys.readouterr()
+    for source, what, to in (
+        ("text", "a small red egg at the top left", "picture.png"),
+        ("image", "picture.png", "text"),
+        ("attributes", "egg x=10 size=9", "attributes"),
+    ):
+        assert main(["translate", "w", "--from", source, what, "--to", to]) in (0, 1)
+    assert main(["translate", "w", "--from", "text", "a red egg", "--to", "text"]) == 0
+    assert main(["translate", "w", "--from", "text", "a smal egg", "--to", "text"]) == 1
+    assert "Did you mean 'small'" in capsys.readouterr().err
+    assert main(["train", "recipe=workspace/visual_vae", *data, "model.width=16", "run_dir=v2", "seed=1"]) == 0
+    assert main([*train, "model.domains.v=v2", "model.domains.t=t", "run_dir=w2"]) == 1
+    assert "come from another model" in capsys.readouterr().err
+    assert main([*train, "model.domains.v=v", "model.domains.t=t", "data.matched=99", "run_dir=w3"]) == 1
+    assert "has 40 rows" in capsys.readouterr().err
