@@ -7,7 +7,7 @@ from hydra.utils import instantiate
 
 from objectscape.cli.config import load, options
 
-OURS = ("tiny", "_like", "quickstart")
+OURS = ("tiny", "_like", "quickstart", "workspace/")
 PAPERS = [name for name in options("recipe") if not any(word in name for word in OURS)]
 GENESIS_SLOTS = {"multi_dsprites": 5, "gqn": 7, "multi_object": 7, "shapestacks": 9, "sketchy": 10, "apc": 10}
 SIDES = {"sketchy": 128, "apc": 128}
