@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from objectscape.checkpoints.run_folder import RunFolder
 from objectscape.cli import main
@@ -210,7 +212,7 @@ WORDS = [
     "model=savi", "data=moving_shapes", "data.count=12", "data.frames=8", "model.image_size=32",
     "model.decoder=patch", "model.slots=3", "model.slot_size=8", "model.encoder_channels=8",
     "model.encoder_strides=[2,2,1,1]", "model.hidden_size=8", "batch_size=[[0,2],[3,4]]", "clip.length=[[0,2],[2,3]]",
-    "every.log=1", "every.validate=3", "every.picture=0", "every.checkpoint=2", "validation.images=4",
+    "every.log=1", "every.validate=3", "every.picture=3", "every.checkpoint=2", "validation.images=4",
     "validation.pictures=2", "strict=true", "trainer.accelerator=cpu", "loggers.tensorboard=false",
 ]  # fmt: skip
 
@@ -228,3 +230,32 @@ def test_a_run_on_windows_in_stages_resumes_exactly(tmp_path: Path):
     with (tmp_path / "parts" / "metrics.csv").open() as file:
         seen = [int(float(row["train/images_seen"])) for row in csv.DictReader(file) if row["train/images_seen"]]
     assert seen == [4, 8, 14, 26, 38, 50, 62], "2 clips of 2, then of 3 frames; then 4 of 3"
+
+
+def test_a_run_on_clips_is_drawn_shown_and_evaluated(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    run = tmp_path / "run"
+    words = [word for word in WORDS if not word.startswith(("batch_size", "clip"))]
+    assert main(["train", *words, f"run_dir={run}", "batch_size=2", "clip.length=4", "trainer.max_steps=3"]) == 0
+    with Image.open(run / "figures" / "training" / "step_00000003.png") as picture:
+        assert picture.size[0] > 4 * 96, "a column for each frame"
+    assert main(["show", str(run), "-n", "2"]) == 0
+    assert main(["show", str(run), "-n", "1", "--video", "clip.length=8"]) == 0
+    with Image.open(run / "figures" / "video-moving_shapes-test.gif") as film:
+        assert film.n_frames == 8
+    assert (run / "figures" / "decomposition-moving_shapes-test.png").is_file()
+    assert main(["show", str(run), "--traversals", "--interpolate", "--swap", "-n", "2", "--images", "2"]) == 0
+    assert (run / "figures" / "swap-moving_shapes-test.png").is_file()
+    capsys.readouterr()
+    assert main(["evaluate", str(run), "data.count=4", "--images", "4"]) == 0
+    scores = json.loads((run / "evaluation" / "moving_shapes-test.json").read_text())
+    assert "ari_fg" in str(scores)
+
+
+def test_a_model_of_still_images_trains_on_clips_and_is_drawn(tmp_path: Path):
+    run = tmp_path / "run"
+    words = ["recipe=instance_coloring/tiny", "data=moving_shapes", "data.count=12", "data.frames=4", "batch_size=2",
+             "model.width=16", "model.hidden=16", "trainer.max_steps=2", "every.log=1", "every.validate=2",
+             "every.picture=2", "validation.images=2", "validation.pictures=1", "strict=true",
+             "trainer.accelerator=cpu", "loggers.tensorboard=false"]  # fmt: skip
+    assert main(["train", *words, f"run_dir={run}"]) == 0
+    assert main(["show", str(run), "-n", "1"]) == 0

@@ -146,9 +146,16 @@ def see(model: nn.Module, batch: Tensors) -> Any:
     Returns:
         The model's output; its tensors have a time axis after B if the batch is a clip.
     """
+    seen = readable(model, batch)
+    output = model(seen)
+    if isinstance(batch, Scene) and seen.image.ndim != batch.image.ndim:
+        return output.unfold_time(batch.image.shape[1])
+    return output
+
+
+def readable(model: nn.Module, batch: Tensors) -> Any:
+    """`batch` as the model takes it: with floating-point pixels; clips frame by frame unless it `reads_clips`."""
     if not isinstance(batch, Scene):
-        return model(batch)
+        return batch
     scene = replace(batch, image=batch.pixels)
-    if scene.image.ndim == 4 or getattr(model, "reads_clips", False):
-        return model(scene)
-    return model(scene.fold_time()).unfold_time(scene.image.shape[1])
+    return scene if scene.image.ndim == 4 or getattr(model, "reads_clips", False) else scene.fold_time()

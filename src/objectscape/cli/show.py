@@ -27,6 +27,7 @@ from objectscape.cli.common import (
     split_words,
     trained_size,
 )
+from objectscape.contract import see
 from objectscape.data.loading import EvalLoader
 from objectscape.data.pictures import TRANSPARENCY, check_fit_options, fit, printable, read_rgb
 from objectscape.evaluation.edits import interpolate, object_slots, redraw, swap_objects
@@ -40,6 +41,7 @@ from objectscape.viz import (
     clip_frames,
     dataset_figure,
     decomposition_figure,
+    decomposition_video,
     interpolation_figure,
     learning_curves,
     refinement_figure,
@@ -66,13 +68,20 @@ class Show:
     run: RunFolder
     model: nn.Module
     scene: Scene
-    """(n, 3, H, W) with float images, on the model's device."""
+    """(n, [T,] 3, H, W) with float images, on the model's device."""
     name: str
     """Of the scenes, for file names."""
     data_words: list[str]
     own: bool
     """The scenes are the user's own pictures."""
     options: argparse.Namespace
+    fps: float = 5.0
+    """Frames per second of clips."""
+
+    @property
+    def clips(self) -> bool:
+        """The scenes have a time axis."""
+        return self.scene.image.ndim == 5
 
     def path(self, stem: str, suffix: str = ".png") -> Path:
         """Where a picture goes."""
@@ -100,6 +109,7 @@ def main(words: list[str]) -> int:
         "  objectscape show RUN                          # test scenes: image, reconstruction, masks, every slot\n"
         "  objectscape show RUN my_picture.png           # one picture of yours\n"
         "  objectscape show RUN multi_dsprites           # scenes of other data\n"
+        "  objectscape show RUN --video --out clips.mp4  # clips: frames, masks and slots over time\n"
         "  objectscape show RUN --traversals             # what each latent dimension of each object does\n"
         "  objectscape show RUN --interpolate --swap     # between scenes; objects exchanged\n"
         "  objectscape show RUN --out refinement.mp4     # the steps of an iterative model as a film\n"
@@ -108,6 +118,7 @@ def main(words: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("words", nargs="+", metavar="RUN | PICTURE | DATASET | key=value")
+    parser.add_argument("--video", action="store_true", help="clips as a film (.gif; .mp4 with the extra video)")
     parser.add_argument("--traversals", action="store_true", help="objects x latent dimensions, the most active first")
     parser.add_argument("--interpolate", action="store_true", help="on the lines between pairs of scenes")
     parser.add_argument("--swap", action="store_true", help="pairs of scenes exchange their most conspicuous objects")
@@ -183,12 +194,12 @@ def show_data(settings: list[str], options: argparse.Namespace) -> int:
     scene = dataset.batch(_numbers(options.first, options.n or 8, len(dataset)))
     out = options.out or Path(f"{dataset.spec.name}-{options.split}.png")
     if out.suffix.lower() in ANIMATIONS:
-        print(save_animation(clip_frames(scene), out, fps=getattr(dataset, "fps", 5.0), hold=1))
+        print(save_animation(clip_frames(scene), out, fps=dataset.spec.fps or 5.0, hold=1))
         return 0
     columns = 8
     if scene.image.ndim == 5:  # the frames of a clip, or the views of a room, side by side
         columns = scene.image.shape[1]
-        scene = scene.map(lambda t: t.flatten(0, 1))
+        scene = scene.fold_time()
     save_figure(dataset_figure(scene, count=len(scene), columns=columns), out)
     print(out)
     return 0
@@ -196,7 +207,7 @@ def show_data(settings: list[str], options: argparse.Namespace) -> int:
 
 def show_run(paths: list[Path], settings: list[str], kinds: list[str], options: argparse.Namespace) -> int:
     """The kinds of pictures of a run that are asked for."""
-    run, own = RunFolder.open(paths[0]), len(paths) > 1
+    run, own, fps = RunFolder.open(paths[0]), len(paths) > 1, 5.0
     model_words, data_words = split_words(settings)
     model = open_model(run.path, model_words).to(options.device).eval()
     if own:
@@ -204,11 +215,14 @@ def show_run(paths: list[Path], settings: list[str], kinds: list[str], options: 
         scene, name = own_pictures(paths[1:], run, data_words, size), printable(paths[1].stem)
     else:
         dataset = build_split(data_config(run, data_words), options.split)
+        fps = dataset.spec.fps or fps
         most = max(DEFAULTS[kind] if options.n is None else options.n * SCENES[kind] for kind in kinds)
         scene, name = dataset.batch(_numbers(options.first, most, len(dataset))), f"{dataset.spec.name}-{options.split}"
     scene = scene.to(options.device)
-    show = Show(run, model, replace(scene, image=scene.pixels), name, data_words, own, options)
+    show = Show(run, model, replace(scene, image=scene.pixels), name, data_words, own, options, fps)
     for kind in kinds:
+        if options.all and kind == "video" and not show.clips:
+            continue
         torch.manual_seed(options.seed)
         try:
             PICTURES[kind](show)
@@ -224,14 +238,17 @@ def show_run(paths: list[Path], settings: list[str], kinds: list[str], options: 
 def draw_decomposition(show: Show) -> None:
     """Decompositions; the stages of an iterative model; learning curves and the animation of the training."""
     run, model = show.run, show.model
-    scene = show.scene[: show.options.n or 8]
+    scene = show.scene[: show.options.n or (3 if show.clips else 8)]
     with torch.no_grad():
-        output = model(scene)
+        output = see(model, scene)
     on_cpu = scene.to("cpu")
+    if show.clips and show.wants(*ANIMATIONS):
+        film = decomposition_video(on_cpu, output.to("cpu"), count=len(scene))
+        print(save_animation(film, show.path("video", ".gif"), fps=show.fps, hold=1))
     if show.wants(".png", ".pdf", ".svg"):
         figure = decomposition_figure(on_cpu, output.to("cpu"), count=len(scene))
         print(save_figure(figure, show.path("decomposition")))
-    if show.options.out is None or show.wants(*ANIMATIONS):
+    if not show.clips and show.wants(*ANIMATIONS):
         steps = [stage.to("cpu") for stage in decoded_stages(model, output)]
         if not steps and show.options.out:
             raise ValueError(
@@ -251,6 +268,17 @@ def draw_decomposition(show: Show) -> None:
     if list((run.figures / "training").glob("*.png")):
         frames = training_progress(run.figures / "training")
         print(save_animation(frames, run.figures / "training.gif", fps=4, hold=2))
+
+
+def draw_video(show: Show) -> None:
+    """Clips as a film: a row for each, with its frames, masks and slots; a slot keeps its color."""
+    if not show.clips:
+        raise ValueError(f"{show.name} has still images; a film needs clips, such as data=moving_shapes")
+    scene = show.scene[: show.options.n or 3]
+    with torch.no_grad():
+        output = see(show.model, scene)
+    film = decomposition_video(scene.to("cpu"), output.to("cpu"), count=len(scene))
+    print(save_animation(film, show.path("video", ".gif"), fps=show.fps, hold=1))
 
 
 def draw_traversals(show: Show) -> None:
@@ -273,7 +301,7 @@ def draw_traversals(show: Show) -> None:
     scenes = show.scene[: options.n or 1]
     for i in range(len(scenes)):
         drawn, moved = object_traversals(model, scenes[i : i + 1], limits=limits, dims=dims, steps=options.steps)
-        drawn, scene = drawn.to("cpu"), scenes[i : i + 1].to("cpu")
+        drawn, scene = drawn.to("cpu"), stills(scenes[i : i + 1])
         labels = [f"{dimension_label(moved[0], m)}\nactiveness {active[d]:.2g}" for m, d in enumerate(dims)]
         mark = "" if len(scenes) == 1 else f"-{options.first + i}"
         for suffix in (".png", ".gif"):
@@ -292,7 +320,7 @@ def draw_interpolations(show: Show) -> None:
     """On the lines between pairs of scenes."""
     a, b = show.pairs(show.options.n or 4)
     line = interpolate(show.model, a, b, steps=show.options.steps).to("cpu")
-    print(save_figure(interpolation_figure(a.to("cpu"), b.to("cpu"), line), show.path("interpolation")))
+    print(save_figure(interpolation_figure(stills(a), stills(b), line), show.path("interpolation")))
 
 
 def draw_swaps(show: Show) -> None:
@@ -303,7 +331,7 @@ def draw_swaps(show: Show) -> None:
     slots = object_slots(model, before[0]), object_slots(model, before[1])
     after = swap_objects(model, a, b, *slots)
     figure = swap_figure(
-        (a.to("cpu"), b.to("cpu")),
+        (stills(a), stills(b)),
         (before[0].to("cpu"), before[1].to("cpu")),
         (after[0].to("cpu"), after[1].to("cpu")),
         slots,
@@ -311,15 +339,21 @@ def draw_swaps(show: Show) -> None:
     print(save_figure(figure, show.path("swap")))
 
 
+def stills(scene: Scene) -> Scene:
+    """The scenes on the CPU; of clips their first frames, whose latents are edited."""
+    return (scene if scene.image.ndim == 4 else scene.map(lambda t: t[:, 0])).to("cpu")
+
+
 PICTURES: dict[str, Callable[[Show], None]] = {
     "decomposition": draw_decomposition,
+    "video": draw_video,
     "traversals": draw_traversals,
     "interpolate": draw_interpolations,
     "swap": draw_swaps,
 }
-DEFAULTS = {"decomposition": 8, "traversals": 1, "interpolate": 8, "swap": 8}
+DEFAULTS = {"decomposition": 8, "video": 3, "traversals": 1, "interpolate": 8, "swap": 8}
 """Scenes that a kind of picture needs without -n."""
-SCENES = {"decomposition": 1, "traversals": 1, "interpolate": 2, "swap": 2}
+SCENES = {"decomposition": 1, "video": 1, "traversals": 1, "interpolate": 2, "swap": 2}
 """Scenes that a kind of picture needs for each of -n."""
 
 

@@ -21,6 +21,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
+from objectscape.contract import see
 from objectscape.nn.distributions import posterior_means
 from objectscape.scene import Decomposition, Scene
 
@@ -191,10 +192,36 @@ def _quiet(model: nn.Module) -> Iterator[None]:
 
 
 def _infer(model: nn.Module, scene: Scene) -> Latents:
-    output: Decomposition = model(scene)
+    output = first_frame(see(model, scene))
     slots = output.slots.clone()
     present = slots.new_ones(slots.shape[:2]) if output.present is None else output.present.to(slots).clone()
     return slots, present
+
+
+def every_frame(output: Decomposition) -> Decomposition:
+    """What a model made of clips as a batch of still images; of still images it is what was given."""
+    if output.recon.ndim == 4:
+        return output
+    return _core(output, lambda t: t.flatten(0, 1))
+
+
+def first_frame(output: Decomposition) -> Decomposition:
+    """What a model made of the first frames of clips; of still images it is what was given."""
+    if output.recon.ndim == 4:
+        return output
+    return _core(output, lambda t: t[:, 0])
+
+
+def _core(output: Decomposition, change: Callable[[Tensor], Tensor]) -> Decomposition:
+    """The fields that every decomposition has, changed: a model's own extras need not have a time axis."""
+    return Decomposition(
+        recon=change(output.recon),
+        masks=change(output.masks),
+        components=change(output.components),
+        slots=change(output.slots),
+        boxes=None if output.boxes is None else change(output.boxes),
+        present=None if output.present is None else change(output.present),
+    )
 
 
 def decoder_of(model: nn.Module) -> Callable[[Tensor, Tensor], Decomposition]:

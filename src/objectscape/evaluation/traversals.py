@@ -13,7 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from objectscape.evaluation.edits import decoder_of, order_matters
+from objectscape.contract import see
+from objectscape.evaluation.edits import decoder_of, first_frame, order_matters
 from objectscape.metrics.activeness import image_variance, latent_ranges, traversal_values
 from objectscape.scene import Decomposition, Scene
 from objectscape.seeding import derive_generator
@@ -37,6 +38,8 @@ def infer_latents(
 ) -> Latents:
     """The slots of the first `images` scenes, drawn from the posterior where the model has one, as the paper does.
 
+    Of clips: those of the first frame.
+
     With draws, a dimension that the posterior leaves at its prior spans the prior's range, so that moving it through
     this range shows whether the decoder ignores it.
 
@@ -50,7 +53,7 @@ def infer_latents(
     for batch in batches:
         if left <= 0:
             break
-        output: Decomposition = model(batch[:left].to(device))
+        output = first_frame(see(model, batch[:left].to(device)))
         found.append(latents_of(output))
         left -= len(output)
     if not found:

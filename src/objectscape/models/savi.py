@@ -73,7 +73,7 @@ class SlotPredictor(nn.Module):
 
 
 class SAVi(Model):
-    """Slot Attention for Video.
+    """Slot Attention for Video: reads clips, and slot k is the same object in every frame.
 
     Args:
         image_size: height and width in pixels, or one number for both.
@@ -95,6 +95,8 @@ class SAVi(Model):
     Raises:
         ValueError: for a value outside its range, or an image size that the decoder cannot draw.
     """
+
+    reads_clips = True
 
     def __init__(
         self,

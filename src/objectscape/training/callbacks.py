@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from objectscape.checkpoints.run_folder import read_checkpoint
+from objectscape.contract import see
 from objectscape.data.loading import TrainLoader
 from objectscape.evaluation.questions import headlines
 from objectscape.files import replacing
@@ -196,7 +197,7 @@ class Pictures(Callback):
         try:
             with torch.random.fork_rng(enabled=True), torch.no_grad():
                 torch.manual_seed(0)
-                output = model(self.scene.to(pl_module.device))
+                output = see(model, self.scene.to(pl_module.device))
             picture = decomposition_array(self.scene, output.to("cpu"), count=len(self.scene))
             save_image(picture, file)
             for logger in trainer.loggers:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import lightning.pytorch as pl
@@ -13,7 +12,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from objectscape.contract import Scheduled
+from objectscape.contract import Scheduled, readable
 from objectscape.evaluation.asking import Asking
 from objectscape.nn.optimizers import Optimizers
 from objectscape.scene import Decomposition, Losses, Scene
@@ -76,7 +75,7 @@ class Task(pl.LightningModule):
         accumulated = self.trainer.accumulate_grad_batches
         number = self.global_step * accumulated + batch_idx % accumulated
         _seed(derive_seed(self.seed, "batch", number, self.global_rank), self.device)
-        scene = replace(batch, image=batch.pixels) if isinstance(batch, Scene) else batch
+        scene = readable(self.model, batch)
         if isinstance(self.model, Scheduled):
             self.model.set_step(self.global_step)
         if self.geco is not None:

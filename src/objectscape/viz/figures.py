@@ -16,6 +16,7 @@ from objectscape.viz.palette import color_segments
 from objectscape.viz.sheet import TILE_PIXELS, Sheet, checked_titles, slot_color
 from objectscape.viz.tiles import (
     checkerboard,
+    clip_panels,
     decomposition_panels,
     enlarge,
     enlargement,
@@ -31,9 +32,17 @@ if TYPE_CHECKING:
 
 
 def decomposition_figure(
-    scene: Scene, output: Decomposition, *, count: int = 8, titles: Sequence[str] | None = None, max_slots: int = 16
+    scene: Scene,
+    output: Decomposition,
+    *,
+    count: int = 8,
+    titles: Sequence[str] | None = None,
+    max_slots: int = 16,
+    frames: int = 12,
 ) -> Figure:
     """What a model made of a batch: one row per scene.
+
+    Clips lie on their side: frames are columns, and every clip has a row for each of what follows.
 
     Columns: the image; the ground truth if the scene has it (background dark gray, ignored pixels light gray); the
     reconstruction; the masks as a mixture of the slots' colors; the segments (each pixel's largest mask) as outlines
@@ -41,16 +50,18 @@ def decomposition_figure(
     Slots count from 0, as in `output.masks[:, k]`. The colors of the ground truth say nothing about the slots.
 
     Args:
-        scene: (B, 3, H, W) images.
+        scene: (B, [T,] 3, H, W) images.
         output: what the model made of them.
         count: scenes drawn, the first ones of the batch.
-        titles: a short text for each scene, drawn at the left, such as "ARI-FG 0.98".
+        titles: a short text for each scene, drawn at the left (of clips: above), such as "ARI-FG 0.98".
         max_slots: if there are more slots, those with the largest masks are shown.
+        frames: of a clip that are drawn, evenly spaced.
 
     Raises:
-        ValueError: if there is a time axis (pass `scene[i]`, `output[i]` for the frames of clip i), if shapes
-            disagree, if `count` is below 1, or if there are fewer titles than rows.
+        ValueError: if shapes disagree, if `count` is below 1, or if there are fewer titles than scenes.
     """
+    if scene.image.ndim == 5:
+        return _clips_figure(scene, output, count=count, titles=titles, max_slots=max_slots, frames=frames)
     panels = decomposition_panels(scene, output, count=count, pixels=TILE_PIXELS, max_slots=max_slots)
     rows, h, w, _ = panels[0].tiles.shape
     headings = [panel.name for panel in panels]
@@ -59,6 +70,29 @@ def decomposition_figure(
         for row in range(rows):
             color = None if panel.slot is None else slot_color(panel.slot)
             sheet.draw(row, column, panel.tiles[row], color=color)
+    return sheet.figure
+
+
+def _clips_figure(
+    scene: Scene, output: Decomposition, *, count: int, titles: Sequence[str] | None, max_slots: int, frames: int
+) -> Figure:
+    if count < 1:
+        raise ValueError(f"count={count}; draw at least one clip")
+    n = min(count, len(scene))
+    clips = [
+        clip_panels(scene, output, i, frames=frames, pixels=TILE_PIXELS // 2, max_slots=max_slots) for i in range(n)
+    ]
+    columns, h, w, _ = clips[0][0].tiles.shape
+    lines = len(clips[0])
+    labels = [panel.name for panels in clips for panel in panels]
+    spaces = {i * lines: 0.2 for i in range(0 if titles else 1, n)}
+    sheet = Sheet(n * lines, columns, (h, w), labels=labels, row_spaces=spaces)
+    for i, title in enumerate(checked_titles(titles, n)):
+        sheet.heading(i * lines, 0, title, span=columns)
+    for row, panel in enumerate(panel for panels in clips for panel in panels):
+        color = None if panel.slot is None else slot_color(panel.slot)
+        for column in range(columns):
+            sheet.draw(row, column, panel.tiles[column], color=color)
     return sheet.figure
 
 

@@ -158,36 +158,74 @@ def decomposition_panels(
     return panels
 
 
+def clip_panels(
+    scene: Scene, output: Decomposition, clip: int, *, frames: int, pixels: int, max_slots: int
+) -> list[Panel]:
+    """The panels of `decomposition_panels` for the frames of one clip, at most `frames` of them, evenly spaced."""
+    time = scene.image.shape[1]
+    if output.recon.shape[:2] != scene.image.shape[:2]:
+        raise ValueError(
+            f"scene.image has shape {tuple(scene.image.shape)} but output.recon {tuple(output.recon.shape)}; pass the "
+            "clips that the model was called with"
+        )
+    times = torch.linspace(0, time - 1, min(time, frames)).round().long()
+    # only the fields that are drawn: a model's own extras need not have a time axis
+    now = Decomposition(
+        recon=output.recon[clip, times],
+        masks=output.masks[clip, times],
+        components=output.components[clip, times],
+        slots=output.slots[clip, times],
+    )
+    segments = None if scene.segments is None else scene.segments[clip, times]
+    still = Scene(image=scene.image[clip, times], segments=segments)
+    return decomposition_panels(still, now, count=len(times), pixels=pixels, max_slots=max_slots)
+
+
 def decomposition_array(
-    scene: Scene, output: Decomposition, count: int = 8, *, pixels: int = 96, max_slots: int = 16
+    scene: Scene, output: Decomposition, count: int = 8, *, pixels: int = 96, max_slots: int = 16, frames: int = 12
 ) -> np.ndarray:
     """A decomposition picture without text, fast enough for every validation step: one row per scene.
 
     Columns: image, ground truth if known, reconstruction, masks as colors, segments as outlines over the image, then
-    each slot on a checkerboard in a frame of its color. The size depends only on the shapes and on `count`, so that
-    pictures of one run make an animation.
+    each slot on a checkerboard in a frame of its color. Clips lie on their side: frames are columns, and every clip
+    has a row for each of these. The size depends only on the shapes and on `count`, so that pictures of one run make
+    an animation.
 
     Args:
-        scene: (B, 3, H, W) images.
+        scene: (B, [T,] 3, H, W) images.
         output: what the model made of them.
         count: scenes drawn, the first ones of the batch.
         pixels: least length of a tile's longer side.
         max_slots: if there are more slots, those with the largest masks are shown.
+        frames: of a clip that are drawn, evenly spaced.
 
     Returns:
         (height, width, 3) uint8.
 
     Raises:
-        ValueError: if there is a time axis, if shapes disagree, or if `count` is below 1.
+        ValueError: if shapes disagree, or if `count` is below 1.
     """
-    panels = decomposition_panels(scene, output, count=count, pixels=pixels, max_slots=max_slots)
+    slots = output.masks.shape[-4]
+    if scene.image.ndim == 5 and count >= 1:
+        clips = [
+            clip_panels(scene, output, i, frames=frames, pixels=pixels, max_slots=max_slots)
+            for i in range(min(count, len(scene)))
+        ]
+        return np.concatenate([_grid(panels, slots, sideways=True) for panels in clips])
+    return _grid(decomposition_panels(scene, output, count=count, pixels=pixels, max_slots=max_slots), slots)
+
+
+def _grid(panels: list[Panel], slots: int, *, sideways: bool = False) -> np.ndarray:
+    """Panels as columns (`sideways`: as rows) of one picture, their tiles as rows (columns)."""
     n, h, w, _ = panels[0].tiles.shape
     edge = max(2, h // 32)  # width of the frames and of the gaps between them
-    colors = slot_colors(output.masks.shape[1]).numpy()
+    colors = slot_colors(slots).numpy()
     grid = np.full((n, h + 3 * edge, len(panels), w + 3 * edge, 3), 255, dtype=np.uint8)
     for column, panel in enumerate(panels):
         if panel.slot is not None:
             grid[:, : h + 2 * edge, column, : w + 2 * edge] = colors[panel.slot]
         grid[:, edge : edge + h, column, edge : edge + w] = panel.tiles
+    if sideways:
+        grid, n = grid.transpose(2, 1, 0, 3, 4), len(panels)
     rows = grid.reshape(n * (h + 3 * edge), -1, 3)
     return np.pad(rows, ((edge, 0), (edge, 0), (0, 0)), constant_values=255)

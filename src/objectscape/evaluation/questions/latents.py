@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from objectscape.contract import Decomposes, see
 from objectscape.evaluation.disentanglement import join_matches, match_batch
-from objectscape.evaluation.edits import decoder_of, order_matters
+from objectscape.evaluation.edits import decoder_of, every_frame, order_matters
 from objectscape.evaluation.questions.question import Answer, Question, Score, higher, neither
 from objectscape.evaluation.traversals import Latents, activeness, latents_of
 from objectscape.metrics.activeness import active_dimensions, latent_ranges
@@ -88,16 +88,17 @@ class LatentProperties(Question):
         return isinstance(batch, Scene) and (_matchable(model, batch) or _decodes(model))
 
     def look(self, model: nn.Module, batch: Scene) -> Looked:
-        if batch.image.ndim == 5:
-            batch = batch.fold_time()
         means = None
         if _matchable(model, batch):
             with posterior_means():
-                means = see(model, batch)
+                means = every_frame(see(model, batch))
         if self.active_images is None:
             self.active_images = 10 if batch.image.device.type == "cpu" else 100
         left = self.active_images - sum(len(part.slots) for part in self._drawn)
-        return Looked(means, see(model, batch[:left]) if left > 0 and _decodes(model) else None)
+        if left <= 0 or not _decodes(model):
+            return Looked(means, None)
+        frames = 1 if batch.image.ndim == 4 else batch.image.shape[1]
+        return Looked(means, every_frame(see(model, batch[: -(-left // frames)]))[:left])
 
     def update(self, batch: Scene, seen: Looked) -> None:
         if batch.image.ndim == 5:
