@@ -370,6 +370,23 @@ def test_training_progress_reads_a_folder_in_order_of_steps(tmp_path: Path):
 # Errors of the figures
 
 
+def test_a_clip_lies_on_its_side():
+    scene, output = blobs(2, 3, time=5)
+    one = viz.decomposition_array(scene, output, count=1, frames=5)
+    frame = viz.decomposition_array(scene.map(lambda t: t[:1, 0]), output.map(lambda t: t[:1, 0]))
+    height, width, _ = frame.shape
+    edge = (
+        one.shape[0] - width
+    )  # of squares: the panels of an image side by side are those of a clip one below the other
+    assert edge == 0
+    assert one.shape[1] == 5 * height - 4 * 3
+    assert viz.decomposition_array(scene, output, count=2, frames=3).shape[0] == 2 * one.shape[0]
+    figure = viz.decomposition_figure(scene, output, count=2, titles=["first", "second"], frames=3)
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts.count("reconstruction") == 2
+    assert {"first", "second", "slot 0"} <= set(texts)
+
+
 @pytest.mark.parametrize("draw", [viz.decomposition_figure, viz.decomposition_array])
 def test_decomposition_errors(draw):
     scene, output = blobs()
@@ -378,9 +395,8 @@ def test_decomposition_errors(draw):
     with pytest.raises(ValueError, match="the batch that the model was called with"):
         draw(scene[:2], output)
     video = blobs(2, 3, time=2)
-    with pytest.raises(ValueError, match="decomposition_video"):
-        draw(*video)
-    assert draw(video[0][1], video[1][1]) is not None  # the frames of one clip
+    with pytest.raises(ValueError, match="the clips that the model was called with"):
+        draw(video[0][:1], video[1])
     output.masks = output.masks.squeeze(2)
     with pytest.raises(ValueError, match=r"\(B, K, 1, H, W\)"):
         draw(scene, output)
