@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from objectscape import Decomposition, Losses, Model, Scene
+from objectscape import Decomposition, Losses, Model, Scene, check_model
 from objectscape.data.synthetic.shapes import ColoredShapes
 from objectscape.metrics import AdjustedRandIndex
 
@@ -23,13 +23,18 @@ class TinySlots(Model):
         super().__init__()
         if slots < 2:
             raise ValueError(f"slots={slots}; an image is not taken apart by fewer than 2")
-        self.slots, self.slot_size = slots, slot_size
+        self._slots, self.slot_size = slots, slot_size
         self.encoder = nn.Sequential(
             nn.Conv2d(3, hidden, 5, stride=2, padding=2), nn.ReLU(),
             nn.Conv2d(hidden, hidden, 5, stride=2, padding=2), nn.ReLU(),
             nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(16 * hidden, slots * slot_size),
         )  # fmt: skip
         self.decoder = nn.Sequential(nn.Linear(slot_size + 2, hidden), nn.ReLU(), nn.Linear(hidden, 4))
+
+    @property
+    def slots(self) -> int:
+        """K; without a setter, because the encoder fixes it."""
+        return self._slots
 
     def forward(self, scene: Scene) -> Decomposition:
         pixels = scene.pixels  # (B, 3, H, W) in [0, 1]
@@ -75,6 +80,7 @@ def score(model: Model) -> Tensor:
 if __name__ == "__main__":
     torch.manual_seed(0)
     model = TinySlots()
+    check_model(model, ColoredShapes(split="train", count=2).batch(range(2)))  # silent if all is well
     history = train(model, steps=40)
     print(f"loss {history[0]:.0f} -> {history[-1]:.0f}, foreground ARI {score(model):.2f} after {len(history)} steps")
     model.save_pretrained("own_model")  # config.json + model.safetensors

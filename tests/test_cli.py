@@ -15,12 +15,12 @@ import torch
 from PIL import Image
 
 import objectscape
+from objectscape.check import check_fit
 from objectscape.cli import VERBS, main
 from objectscape.cli.config import load, options, prepare
 from objectscape.data.synthetic.tetrominoes import Tetrominoes
 from objectscape.models.slot_attention import SlotAttentionModel
 from objectscape.scene import Scene
-from objectscape.training.run import check_fit
 
 TINY = """
     data.count=64 batch_size=8 model.width=16 model.hidden=16 every.log=2 every.validate=4 every.picture=4
@@ -158,7 +158,8 @@ def test_an_unknown_command_suggests_the_near_one(capsys: pytest.CaptureFixture[
 def test_looking_around_is_quick_and_imports_nothing_slow(words: list[str], slow: str) -> None:
     code = f"""if True:
         import sys
-        from objectscape.cli import VERBS, main
+        from objectscape.check import check_fit
+from objectscape.cli import VERBS, main
         try:
             main({words})
         finally:
@@ -199,7 +200,19 @@ def test_a_model_of_another_size_is_told_the_size_of_the_data() -> None:
     dataset = Tetrominoes(count=1)
     dataset.spec = replace(dataset.spec, image_size=(24, 40))
     with pytest.raises(ValueError, match=r"Set model.image_size=\[24,40\]"):
-        check_fit(SlotAttentionModel(image_size=32), dataset)
+        check_fit(SlotAttentionModel(image_size=32, decoder="broadcast"), dataset)
+
+
+def test_a_model_that_cannot_have_the_size_of_the_data_is_told_to_resize_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", "model=genesis", "model.slots=3", "data=tetrominoes", "data.count=8", "batch_size=2",
+             "trainer.max_steps=2", "trainer.accelerator=cpu", "every.validate=0", "every.picture=0"]  # fmt: skip
+    told = fails(capsys, *words, f"run_dir={tmp_path / 'a'}")
+    remedy = "data.image_size=64"
+    assert f"set {remedy} to resize the data" in told
+    assert "cannot be built for theirs" in told
+    assert main([*words, remedy, f"run_dir={tmp_path / 'b'}"]) == 0
 
 
 def test_slots_below_the_number_of_objects_warn(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

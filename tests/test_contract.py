@@ -37,7 +37,7 @@ SMALL: dict[str, dict[str, Any]] = {
 NO_GRADIENT: dict[str, tuple[str, ...]] = {
     "instance_coloring": ("embed.conv",),  # behind a gate that starts at 0
     "genesis_v2": ("segmentation_head", "embedding.conv"),  # likewise
-    "slot_attention": ("slot_attention.norm_slots.bias",),  # a shift of all queries cancels in the softmax over slots
+    "slot_attention": ("attention.norm_slots.bias",),  # a shift of all queries cancels in the softmax over slots
 }
 
 
@@ -110,6 +110,48 @@ class Toy(Model):
 
 def test_a_good_model_passes(scene: Scene) -> None:
     check_model(Toy(), scene)
+
+
+def test_everything_that_is_wrong_is_said_at_once(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    class Worse(Toy):
+        def __init__(self, slots: int = 2) -> None:
+            super().__init__(slots=slots, fault="random")
+            self.spare = nn.Linear(2, 2)
+
+    with pytest.raises(ContractError) as caught:
+        check_model(Worse(), scene)
+    text = "\n".join(caught.value.findings)
+    for part in (
+        "spare.weight gets no gradient",
+        "spare.bias gets no gradient",
+        "same seed differ",
+        "by position",
+    ):
+        assert part in text
+    assert f"in {len(caught.value.findings)} ways" in str(caught.value)
+    check_model(Worse(), scene, strict=False)  # nothing that makes training impossible
+    assert "spare.weight gets no gradient" in caplog.text
+    with pytest.raises(ContractError, match="no parameter is called so"):
+        check_model(Toy(), scene, without_gradient=("colour",))
+
+
+def test_an_error_of_the_model_is_a_finding(scene: Scene) -> None:
+    class Crashing(Toy):
+        def forward(self, scene: Scene) -> Decomposition:
+            raise KeyError("pixels")
+
+    with pytest.raises(ContractError, match=r"forward\(batch\) raised KeyError: 'pixels'"):
+        check_model(Crashing(), scene, strict=False)
+
+
+def test_checking_leaves_the_model_and_the_stream_of_random_numbers_alone(scene: Scene) -> None:
+    model = small("genesis").train()
+    before, state = {k: v.clone() for k, v in model.state_dict().items()}, torch.get_rng_state()
+    check_model(model, scene)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert model.training
+    assert all(parameter.grad is None for parameter in model.parameters())
 
 
 @pytest.mark.parametrize(

@@ -91,10 +91,10 @@ def main(words: list[str]) -> int:
 
 def evaluate_run(run: RunFolder, words: list[str], options: argparse.Namespace) -> Evaluation:
     """Evaluate one run and write the result into it."""
+    from objectscape.check import check_fit
     from objectscape.data.loading import EvalLoader
     from objectscape.evaluation.asking import evaluate
     from objectscape.evaluation.report import write_readme
-    from objectscape.training.run import check_fit
 
     asks = [word for word in words if word.startswith(("ask=", "ask."))]
     chosen = read_questions([*_short_forms(options), *asks])

@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from objectscape.building import build, resolve
+from objectscape.check import check_fit, check_model
 from objectscape.checkpoints.native import save_model
 from objectscape.checkpoints.run_folder import RunFolder, read_checkpoint
 from objectscape.data.building import build_data, data_of
@@ -54,35 +55,6 @@ def check_settings(config: DictConfig) -> None:
         raise ValueError(f"ema={config.ema}: expected a decay between 0 and 1, such as 0.999, or null for none")
 
 
-def check_fit(model: nn.Module, dataset: SceneDataset) -> None:
-    """Stop on a model that cannot take the data's images; warn when it has fewer slots than the data has objects."""
-    spec = dataset.spec
-    size = getattr(model, "image_size", None)
-    size = (size, size) if isinstance(size, int) else size
-    if size is not None and spec.image_size is not None and tuple(size) != tuple(spec.image_size):
-        height, width = spec.image_size
-        wanted = height if height == width else f"[{height},{width}]"
-        raise ValueError(
-            f"the model is built for images of {size[0]}x{size[1]} pixels, but {spec.name} has "
-            f"{spec.image_size[0]}x{spec.image_size[1]}. Set model.image_size={wanted}, or data.image_size if the data "
-            "set can resize."
-        )
-    wanted_from = getattr(model, "latents_from", {})
-    for entry, found in getattr(dataset, "origin", {}).items():
-        if entry in wanted_from and wanted_from[entry] != found:
-            raise ValueError(
-                f"the saved {entry} come from another model ({found[:12]}) than the workspace's domain "
-                f"({wanted_from[entry][:12]}); make them again with objectscape latents."
-            )
-    slots = getattr(model, "slots", None)
-    if isinstance(slots, int) and spec.max_objects is not None and slots < spec.max_objects + 1:
-        log.warning(
-            "slots=%d but scenes of %s have up to %d objects: model.slots=%d would give each object and the background "
-            "its own.",
-            slots, spec.name, spec.max_objects, spec.max_objects + 1,
-        )  # fmt: skip
-
-
 def fit(config: DictConfig, run: RunFolder, *, resume: bool = False) -> nn.Module:
     """Train as `config` says (see recipes/config.yaml for every field) and leave the result in `run`.
 
@@ -99,6 +71,8 @@ def fit(config: DictConfig, run: RunFolder, *, resume: bool = False) -> nn.Modul
     train_data, val_data = build_data(data_of(config), "train"), build_data(data_of(config), "val")
     model = build(config.model, "model")
     check_fit(model, train_data)
+    if not type(model).__module__.startswith("objectscape."):
+        check_model(model, train_data.batch(range(min(2, len(train_data)))).inputs(), strict=False)
     checkpoint = read_checkpoint(run.checkpoint) if resume else None
     start = checkpoint["global_step"] if checkpoint else 0
     if checkpoint and start == config.trainer.max_steps and run.status()["state"] != "done":
