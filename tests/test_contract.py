@@ -91,7 +91,8 @@ class Toy(Model):
         image = scene.pixels
         logits = torch.stack([k * self.logits(image) for k in range(self.slots)], 1)
         masks = logits.sigmoid() if self.fault == "masks" else logits.softmax(1)
-        components = self.color.expand(len(image), self.slots, 3, *image.shape[-2:])
+        shades = torch.linspace(0.5, 1, self.slots).view(-1, 1, 1, 1)  # equal slots would get no gradient for masks
+        components = (self.color * shades).expand(len(image), self.slots, 3, *image.shape[-2:])
         if self.fault == "random":
             components = components + 0.1 * float(
                 torch.empty(1).uniform_(generator=torch.Generator().manual_seed(Toy.calls))
