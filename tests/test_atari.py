@@ -328,3 +328,13 @@ def test_the_command_line_reads_what_it_made(recorded: Path, capsys: pytest.Capt
     text = capsys.readouterr().out
     assert "motion_boxes" in text
     assert "64 x 64" in text
+
+
+def test_pictures_of_boxes_and_background(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "pong.h5"
+    assert main(["data", "make", "atari", "game=Pong", "train=8", "test=2", f"path={path}", "--plot-boxes"]) == 0
+    assert (tmp_path / "pong-boxes.png").stat().st_size > 2000
+    assert (tmp_path / "pong-background.png").stat().st_size > 2000
+    assert "background of 32 frames" in capsys.readouterr().out
+    assert main(["data", "plot", str(tmp_path / "png.h5")]) != 0
+    assert "Did you mean 'pong.h5'" in capsys.readouterr().err

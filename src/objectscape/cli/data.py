@@ -30,21 +30,23 @@ def main(words: list[str]) -> int:
         "make     render a synthetic data set to an HDF5 file\n"
         "convert  turn published files into an HDF5 file, which is read fast\n"
         "check    verify a file (structure, checksums, content hash) or every picture of a folder\n"
+        "plot     of a recorded file: boxes over frames, and whether its background image is good\n"
         "fetch    download the published files (only ever when you ask for it)",
         epilog="examples:\n"
         "  objectscape data info tetrominoes\n"
         "  objectscape data make tetrominoes train=60000 test=320 path=tetrominoes.h5\n"
         "  objectscape data make clevr_like n=60000 size=128 path=clevr_like.h5\n"
-        "  objectscape data make atari game=Pong n=640 path=pong.h5\n"
+        "  objectscape data make atari game=Pong n=640 path=pong.h5 --plot-boxes\n"
         "  objectscape data fetch objects_room --to datasets\n"
         "  objectscape data convert objects_room source=objects_room_train.tfrecords path=room.h5\n"
         "  objectscape data check objects_room.h5",
     )
-    parser.add_argument("action", choices=["info", "make", "convert", "check", "fetch"])
-    parser.add_argument("name", help="a data set (objectscape list data) or, for check, a file or folder")
+    parser.add_argument("action", choices=["info", "make", "convert", "check", "plot", "fetch"])
+    parser.add_argument("name", help="a data set (objectscape list data) or, for check and plot, a file")
     parser.add_argument("settings", nargs="*", default=[], metavar="key=value", help="options of the data set")
     parser.add_argument("--pattern", default="*", help="fetch: only files whose path matches, e.g. '*/test/*'")
     parser.add_argument("--to", type=Path, default=Path("datasets"), help="fetch: folder to download to")
+    parser.add_argument("--plot-boxes", action="store_true", help="make: draw what `plot` draws, too")
     options = parser.parse_intermixed_args(words)
     settings = dict(word.partition("=")[::2] for word in options.settings)
     if options.action == "check" and Path(options.name).exists():
@@ -54,7 +56,10 @@ def main(words: list[str]) -> int:
     if options.action == "info":
         return info(options.name, settings)
     if options.action == "make":
-        return make(options.name, settings)
+        target = _target(dict(settings), options.name)
+        return make(options.name, settings) or (plot(target) if options.plot_boxes else 0)
+    if options.action == "plot":
+        return plot(Path(options.name))
     if options.action == "convert":
         return convert(options.name, settings)
     raise FileNotFoundError(f"there is no file {options.name} to check")
@@ -140,6 +145,35 @@ def make(name: str, settings: dict[str, str]) -> int:
         if count != 0:
             splits[split] = build_split(_config(name, {**settings, **({"count": str(count)} if count else {})}), split)
     return _write(target, splits, seed=int(settings.get("seed", 0)), reader=reader if reader in MAKERS else "hdf5")
+
+
+def plot(path: Path) -> int:
+    """Draw boxes over frames of a recorded file, and its background image; beside the file."""
+    import torch
+
+    from objectscape.data.atari.labels import class_names
+    from objectscape.data.atari.motion import agreement, median_image, mode_image
+    from objectscape.data.atari.stacks import AtariStacks, stored_splits
+    from objectscape.viz.boxes import DOUBTFUL, background_figure, boxes_figure
+    from objectscape.viz.files import save_figure
+
+    data = AtariStacks(path=path, split=stored_splits(path)[-1], image_size=None, frames=1, motion=None, hidden=True)
+    scene = data.batch(torch.linspace(0, len(data) - 1, min(8, len(data))).long().tolist())
+    scene = scene.fold_time() if scene.image.ndim == 5 else scene
+    if scene.boxes is not None and scene.labels is not None:
+        hidden = None if scene.factors is None else ~scene.factors["visible"]
+        figure = boxes_figure(scene.image, scene.boxes, scene.labels, class_names(data.spec), dashed=hidden)
+        file = save_figure(figure, path.with_name(f"{path.stem}-boxes.png"))
+        console.print(f"boxes, dashed where the pixels do not show the object: {file}")
+    frames = data.root_frames()
+    mode = mode_image(frames)
+    share = torch.from_numpy(agreement(frames, mode))
+    images = {"most frequent": torch.from_numpy(mode), "median": torch.from_numpy(median_image(frames).astype("uint8"))}
+    file = save_figure(background_figure(images, share), path.with_name(f"{path.stem}-background.png"))
+    doubtful = float((share < DOUBTFUL).double().mean())
+    console.print(f"background of {len(frames)} frames: {file}")
+    console.print(f"{doubtful:.1%} of its pixels have that color in less than {DOUBTFUL:.0%} of the frames")
+    return 0
 
 
 def convert(name: str, settings: dict[str, str]) -> int:

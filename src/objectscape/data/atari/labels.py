@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from objectscape.names import unknown
+from objectscape.scene import Spec
 
 MARGIN = (2, 1)  # columns and rows around a box in which its pixels are sought
 Color = tuple[int, int, int]
@@ -146,6 +147,11 @@ def game(name: str, *kinds: Kind) -> Callable[[Table], Game]:
         return made
 
     return make
+
+
+def class_names(spec: Spec) -> list[str]:
+    """Names of the classes that `labels` counts, from what a recorded file says of itself."""
+    return spec.fields["labels"].rpartition("classes: ")[2].split(", ")
 
 
 def _pack(frames: np.ndarray) -> np.ndarray:

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from objectscape.building import construct
 from objectscape.data.atari.motion import Motion, pad_boxes, stack_mask
-from objectscape.data.dataset import SceneDataset
+from objectscape.data.dataset import SPLITS, SceneDataset
 from objectscape.data.formats.hdf5 import HDF5Scenes
+from objectscape.data.formats.opening import existing_file
 from objectscape.data.geometry import resize_nearest
 from objectscape.scene import Scene, Spec
 
@@ -155,18 +156,19 @@ class AtariStacks(SceneDataset):
 
 
 def _root_frames(path: Path) -> np.ndarray:
-    splits = HDF5Scenes(path=path, split=_root_split(path))
+    splits = HDF5Scenes(path=path, split=stored_splits(path)[0])
     time = splits.batch([0]).image.shape[1] if splits.batch([0]).image.ndim == 5 else 1
     count = min(len(splits), max(1, ROOT_FRAMES // time))
     image = splits.batch(np.linspace(0, len(splits) - 1, count).astype(int).tolist()).image
     return image.flatten(0, -4).permute(0, 2, 3, 1).numpy()
 
 
-def _root_split(path: Path) -> str:
+def stored_splits(path: str | os.PathLike[str]) -> list[str]:
+    """The splits of a recorded file, "train" first."""
     import h5py
 
-    with h5py.File(path, "r") as file:
-        return "train" if "train" in file else next(iter(file))
+    with h5py.File(existing_file(path, "a file of `objectscape data make atari`"), "r") as file:
+        return sorted(file, key=lambda name: (*SPLITS, name).index(name))
 
 
 @lru_cache(maxsize=8)
