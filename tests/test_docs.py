@@ -23,6 +23,7 @@ import yaml
 
 from objectscape.cli import VERBS, main
 from objectscape.cli import config as configs
+from objectscape.cli.data import MAKERS
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -160,7 +161,8 @@ def test_a_command_that_is_not_run_exists(words: list[str], capsys: pytest.Captu
     elif verb == "data" and len(rest) > 1 and rest[0] in ("info", "make", "convert") and rest[1].islower():
         own = {"train", "val", "test", "n", "size", "source", "path"}
         keys = [word for word in settings if word.partition("=")[0] not in own]
-        check_settings([f"data={rest[1]}", *(f"data.{word}" for word in keys)])
+        made = MAKERS.get(rest[1], rest[1]) if rest[0] == "make" else rest[1]
+        check_settings([f"data={made}", *(f"data.{word}" for word in keys)])
 
 
 def check_settings(words: list[str]) -> None:
