@@ -14,7 +14,7 @@ is never needed); gradients reach the embeddings only through pooling weights an
 slots in training; no prior over slots, so the model does not generate. Where several slots can draw the same pixels,
 as any slot can a plain background, the one that holds more tokens takes them, or else they would be shared at random.
 In training the seeds are random; in evaluation they are the densest tokens, so that the same image always gives the
-same answer.
+same answer, and a slot that would share its pixels with another one is left out, so that the background has one slot.
 """
 
 from __future__ import annotations
@@ -130,7 +130,6 @@ class ColoringAutoencoder(Model[Scene, ColoringOutput]):
         self.draw_slot = nn.Linear(width, hidden, bias=False)
         self.draw_place = FourierCode(frequencies=frequencies, outputs=hidden)
         self.draw = nn.Sequential(
-            nn.ReLU(inplace=True),
             nn.Linear(hidden, hidden),
             nn.ReLU(inplace=True),
             nn.Linear(hidden, 4 * patch * patch),
@@ -157,7 +156,10 @@ class ColoringAutoencoder(Model[Scene, ColoringOutput]):
         sizes = attention.detach().sum((2, 3))[
             ..., None, None, None
         ]  # (B, K, 1, 1, 1) tokens; a constant for the gradient
-        masks = (logits + self.size_prior * sizes.log()).softmax(1)
+        logits = logits + self.size_prior * sizes.log()
+        masks = logits.softmax(1)
+        if not self.training:
+            masks = logits.masked_fill(~is_own(masks)[..., None, None, None], -torch.inf).softmax(1)
         return ColoringOutput(
             recon=(masks * components).sum(1),
             masks=masks,
@@ -185,10 +187,10 @@ class ColoringAutoencoder(Model[Scene, ColoringOutput]):
 
     def decode(self, slots: Tensor, centers: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
         """Slots (B, K, D), centers (B, K, 2), grid size h, w -> pictures (B, K, 3, H, W) and logits (B, K, 1, H, W)."""
-        hidden = self.draw_place(*_relative(centers, height, width), offset=self.draw_slot(slots))
-        drawn = self.draw(hidden)  # (B, K, h, w, 4 P P)
-        drawn = drawn.unflatten(-1, (4, self.patch, self.patch)).permute(0, 1, 4, 2, 5, 3, 6)  # (B, K, 4, h, P, w, P)
-        drawn = drawn.flatten(5, 6).flatten(3, 4)  # (B, K, 4, H, W)
+        hidden = self.draw_place(*_relative(centers, height, width), offset=self.draw_slot(slots)).relu_()
+        drawn = self.draw(hidden.flatten(0, 3))  # (B K h w, 4 P P); two axes, as it works in place
+        drawn = drawn.view(*hidden.shape[:4], 4, self.patch, self.patch).permute(0, 1, 4, 2, 5, 3, 6)
+        drawn = drawn.flatten(5, 6).flatten(3, 4)  # (B, K, 4, h, P, w, P) -> (B, K, 4, H, W)
         components, logits = drawn.split([3, 1], dim=2)
         return components, logits
 
@@ -197,6 +199,18 @@ class ColoringAutoencoder(Model[Scene, ColoringOutput]):
         square = (scene.pixels - output.recon).square()  # (B, 3, H, W)
         total = 0.5 * square.sum((1, 2, 3)).mean()  # nats: sum over channels and pixels, mean over the batch
         return Losses(total=total, terms={"mse": square.detach().mean()})
+
+
+def is_own(masks: Tensor) -> Tensor:
+    """(B, K) which slots have pixels of their own, from masks (B, K, 1, H, W).
+
+    Slot j has not if its pixels belong more to another slot i than to itself: sum_p m_i m_j > sum_p m_j^2. Such slots
+    draw what the other one draws too, most often the background. As sum_p m_i m_j <= |m_i| |m_j|, only a slot with a
+    larger norm can take a slot's place; the one with the largest norm always has its own.
+    """
+    flat = masks.flatten(2)  # (B, K, N)
+    shared = flat @ flat.mT  # (B, K, K)
+    return shared.diagonal(dim1=1, dim2=2) >= shared.amax(2)
 
 
 def _axes(height: int, width: int, like: Tensor) -> tuple[Tensor, Tensor]:
