@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+import objectscape
+from objectscape.building import build
 from objectscape.cli import main
 from objectscape.cli.config import load, options
 from objectscape.evaluation.results import judge
-from objectscape.nn.latent_masks import LatentMasks
-from objectscape.nn.latent_prior import AutoregressivePrior
+from objectscape.scene import Scene
 from objectscape.training.precision import choose_precision, fast_bf16
 
 TINY = "data.count=16 batch_size=4 trainer.max_steps=2 every.validate=0 every.picture=0 every.log=1".split()
@@ -123,23 +126,32 @@ def test_the_run_says_what_was_chosen(isa: str, tmp_path: Path, bf16_cpu: pytest
     assert f"this run was in {chosen} so far" in caplog.text
 
 
-def test_recurrent_cells_compute_in_float32_under_autocast() -> None:
+@pytest.mark.parametrize("name", ["genesis", "genesis_s", "genesis_v2", "slot_attention", "efficientmorl"])
+def test_recurrent_cells_compute_in_float32_under_autocast(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CPUs without bf16 instructions have no bf16 LSTM."""
     seen = []
+    for cell in (nn.LSTM, nn.LSTMCell, nn.GRUCell):
 
-    def note(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: object) -> None:
-        seen.append((type(module).__name__, inputs[0].dtype, torch.is_autocast_enabled("cpu")))
+        def forward(self: nn.Module, input: torch.Tensor, hx: object = None, *, of: Callable = cell.forward) -> object:
+            seen.append((input.dtype, torch.is_autocast_enabled("cpu")))
+            return of(self, input, hx)
 
-    prior = AutoregressivePrior(latent_dim=4, hidden_dim=8)
-    masks = LatentMasks(image_size=32, latent_dim=4, encoder_norm="none", decoder_norm="none", channels=4)
-    prior.lstm.register_forward_hook(note)
-    masks.recurrence.register_forward_hook(note)
+        monkeypatch.setattr(cell, "forward", forward)
+    model = build(load([f"recipe={name}/tiny"]).model, "model")
+    scene = Scene(image=torch.rand(2, 3, 32, 32))
     with torch.autocast("cpu", torch.bfloat16):
-        mean, std = prior(torch.randn(2, 3, 4).bfloat16())
-        samples = prior.sample(2, 3)
-        found = masks.infer(torch.rand(2, 3, 32, 32), 2)
-    assert {name for name, _, _ in seen} == {"LSTM", "LSTMCell"}
-    assert all(dtype == torch.float32 and not autocast for _, dtype, autocast in seen)
-    assert all(x.dtype == torch.float32 and x.isfinite().all() for x in (mean, std, samples, *found))
+        losses = model.loss(scene, model(scene), 0)
+    losses.total.backward()
+    assert seen
+    assert set(seen) == {(torch.float32, False)}
+    assert losses.total.isfinite()
+
+
+def test_every_recurrent_cell_is_one_of_ours() -> None:
+    source = Path(objectscape.__file__).parent
+    files = {file.name for part in ("nn", "models") for file in (source / part).rglob("*.py")
+             if re.search(r"\bnn\.(LSTM|GRU|RNN)(Cell)?\(", file.read_text())}  # fmt: skip
+    assert files <= {"recurrent.py"}, "objectscape.nn.recurrent has cells that stay in float32 under autocast"
 
 
 @pytest.mark.skipif(not fast_bf16("cpu")[0], reason="needs a CPU with AVX512_BF16 or AMX, not limited by a variable")

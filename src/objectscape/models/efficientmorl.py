@@ -35,6 +35,7 @@ from objectscape.nn.distributions import drawing_means, fixed_noise, gaussian_kl
 from objectscape.nn.initialization import initialize_glorot, scale_weights
 from objectscape.nn.inner_gradients import follows_gradients, node
 from objectscape.nn.mixtures import gaussian_log_likelihood, mixture_log_likelihood
+from objectscape.nn.recurrent import GRUCell
 from objectscape.nn.slot_decoders import make_slot_decoder
 from objectscape.nn.slot_encoder import SlotEncoder
 from objectscape.nn.validation import check_at_least, check_choice, check_images, check_noise, check_positive
@@ -133,7 +134,7 @@ class DualGRU(nn.Module):
 
     def __init__(self, size: int) -> None:
         super().__init__()
-        self.mean, self.scale = nn.GRUCell(size, size), nn.GRUCell(size, size)
+        self.mean, self.scale = GRUCell(size, size), GRUCell(size, size)
 
     def forward(self, update: Tensor, params: Tensor) -> Tensor:
         """(N, D), (N, 2D) -> (N, 2D)."""
@@ -147,7 +148,7 @@ class SingleGRU(nn.Module):
     def __init__(self, size: int) -> None:
         super().__init__()
         self.project = nn.Linear(size, 2 * size)
-        self.cell = nn.GRUCell(2 * size, 2 * size)
+        self.cell = GRUCell(2 * size, 2 * size)
 
     def forward(self, update: Tensor, params: Tensor) -> Tensor:
         """(N, D), (N, 2D) -> (N, 2D)."""
@@ -202,7 +203,7 @@ class RefinementNetwork(nn.Module):
     def __init__(self, slot_size: int) -> None:
         super().__init__()
         self.mlp = nn.Sequential(nn.Linear(4 * slot_size, HIDDEN_SIZE), nn.ELU(), nn.Linear(HIDDEN_SIZE, slot_size))
-        self.gru = nn.GRUCell(slot_size, slot_size)
+        self.gru = GRUCell(slot_size, slot_size)
         self.mean = nn.Linear(slot_size, slot_size)
         self.scale = nn.Linear(slot_size, slot_size)
 

@@ -26,6 +26,7 @@ from objectscape.models.instance_coloring import ColoringAutoencoder, FourierCod
 from objectscape.nn.clips import check_actions, check_clips
 from objectscape.nn.distributions import sample_gaussian
 from objectscape.nn.instance_coloring import coordinates
+from objectscape.nn.recurrent import GRUCell
 from objectscape.nn.validation import check_at_least, check_positive
 from objectscape.scene import Decomposition, Losses, Scene, Tensors, record
 
@@ -79,7 +80,7 @@ class Dynamics(nn.Module):
         self.pair_own = nn.Linear(content + 4, hidden)
         self.pair_other = nn.Linear(content + 4, hidden, bias=False)
         self.pair = nn.Sequential(nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU())
-        self.recurrence = nn.GRUCell(2 * hidden, hidden)
+        self.recurrence = GRUCell(2 * hidden, hidden)
         self.change = nn.Sequential(
             nn.Linear(2 * hidden + noise_size, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(),
             nn.Linear(hidden, 2),

@@ -173,8 +173,7 @@ class GenesisS(Model[Scene, GenesisSOutput]):
         means, stds, samples = [mean], [std], [sample_gaussian(mean, std)]
         state = None
         for _ in range(self.slots - 1):  # sequential by its mathematics: each step sees the sample before it
-            with torch.autocast(image.device.type, enabled=False):  # CPUs without bf16 instructions have no bf16 LSTM
-                state = networks.recurrence(torch.cat([features, samples[-1]], dim=1), state)
+            state = networks.recurrence(torch.cat([features, samples[-1]], dim=1), state)
             mean, std = posterior_parameters(networks.next(state[0]), offset=self.posterior_offset)
             means.append(mean)
             stds.append(std)

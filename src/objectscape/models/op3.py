@@ -31,6 +31,7 @@ from objectscape.nn.clips import check_actions, check_clips
 from objectscape.nn.distributions import gaussian_kl, sample_gaussian, sample_uniform
 from objectscape.nn.inner_gradients import follows_gradients
 from objectscape.nn.raw_scales import std_of
+from objectscape.nn.recurrent import LSTMCell
 from objectscape.nn.tiled_decoder import TiledDecoder
 from objectscape.nn.validation import check_at_least, check_positive
 from objectscape.scene import Decomposition, Losses, Scene, Tensors, record
@@ -171,7 +172,7 @@ class Refinement(nn.Module):
         for layer in self.mlp:
             nn.init.uniform_(layer.weight, -1e-4, 1e-4)  # type: ignore[arg-type]
             nn.init.uniform_(layer.bias, -1e-4, 1e-4)  # type: ignore[arg-type]
-        self.lstm = nn.LSTMCell(mlp[-1] + 5 * stochastic, lstm_size)
+        self.lstm = LSTMCell(mlp[-1] + 5 * stochastic, lstm_size)
         self.mean, self.raw_scale = nn.Linear(lstm_size, stochastic), nn.Linear(lstm_size, stochastic)
         self.pictures = nn.ModuleDict(
             {

@@ -37,6 +37,7 @@ from objectscape.nn.inner_gradients import follows_gradients, node
 from objectscape.nn.interaction import Interaction
 from objectscape.nn.mixtures import mixture_log_likelihood
 from objectscape.nn.raw_scales import mean_and_std, std_of
+from objectscape.nn.recurrent import LSTMCell
 from objectscape.nn.tiled_decoder import TiledDecoder
 from objectscape.nn.validation import check_at_least, check_choice, check_positive
 from objectscape.scene import Decomposition, Losses, Scene, Tensors, record
@@ -103,7 +104,7 @@ class Refinement(nn.Module):
             nn.ELU(),
         )
         self.merge = nn.Linear(lstm_size + 4 * slot_size, lstm_size)
-        self.lstm = nn.LSTMCell(lstm_size, lstm_size)
+        self.lstm = LSTMCell(lstm_size, lstm_size)
         self.mean = nn.Linear(lstm_size, slot_size)
         self.raw_scale = nn.Linear(lstm_size, slot_size)
 

@@ -30,6 +30,7 @@ from objectscape.nn.clips import check_actions, check_clips
 from objectscape.nn.distributions import gaussian_kl, sample_gaussian
 from objectscape.nn.mixtures import gaussian_log_likelihood
 from objectscape.nn.raw_scales import std_of
+from objectscape.nn.recurrent import LSTMCell
 from objectscape.nn.tiled_decoder import TiledDecoder
 from objectscape.nn.validation import check_at_least, check_choice, check_positive
 from objectscape.scene import Decomposition, Losses, Scene, Tensors, record
@@ -188,7 +189,7 @@ class VRNN(Model):
         self.decoder = TiledDecoder(
             inputs=2 * hidden_size, image_size=self.image_size, channels=[decoder_channels] * 4
         )  # of its four channels the last, a mask elsewhere, is not used
-        self.recurrence = nn.LSTMCell(2 * hidden_size, hidden_size)
+        self.recurrence = LSTMCell(2 * hidden_size, hidden_size)
         self.register_buffer("reconstruction_weight", torch.tensor(1.0))
         for layer in self.modules():
             if isinstance(layer, nn.Linear | nn.Conv2d):

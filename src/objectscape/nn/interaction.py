@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from objectscape.nn.recurrent import GRUCell
 from objectscape.nn.validation import check_choice
 
 MEMORIES = ("history", "none", "state")
@@ -50,7 +51,7 @@ class Interaction(nn.Module):
         self.memory_size = {"history": width, "none": 0, "state": slot_size}[memory]
         self.embed = nn.Linear(slot_size, width)
         if memory != "none":
-            self.recurrence = nn.GRUCell(width, self.memory_size)
+            self.recurrence = GRUCell(width, self.memory_size)
         if action_size:
             self.embed_action = nn.Linear(action_size, self.ACTION_WIDTH)
             self.action_effect = nn.Linear(width + self.ACTION_WIDTH, width)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from objectscape.nn.gated_conv import GatedDecoder, GatedEncoder
 from objectscape.nn.mixtures import full_precision, stick_breaking_from_logits
+from objectscape.nn.recurrent import LSTMCell
 from objectscape.nn.validation import check_at_least
 
 FEATURES = 256
@@ -39,7 +40,7 @@ class LatentMasks(nn.Module):
         check_at_least(1, latent_dim=latent_dim)
         self.encoder = GatedEncoder(image_size=image_size, out_features=FEATURES, norm=encoder_norm, channels=channels)
         self.first = nn.Linear(FEATURES, 2 * latent_dim)
-        self.recurrence = nn.LSTMCell(FEATURES + latent_dim, 2 * latent_dim)
+        self.recurrence = LSTMCell(FEATURES + latent_dim, 2 * latent_dim)
         self.next = nn.Linear(2 * latent_dim, 2 * latent_dim)
         self.decoder = GatedDecoder(
             image_size=image_size, latent_dim=latent_dim, out_channels=1, norm=decoder_norm, channels=channels

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from objectscape.nn.distributions import gaussian_log_prob, sample_gaussian
-from objectscape.nn.mixtures import full_precision, prior_parameters
+from objectscape.nn.mixtures import prior_parameters
+from objectscape.nn.recurrent import LSTM
 from objectscape.nn.validation import check_at_least
 
 
@@ -22,7 +23,7 @@ class AutoregressivePrior(nn.Module):
         super().__init__()
         check_at_least(1, latent_dim=latent_dim, hidden_dim=hidden_dim)
         self.latent_dim = latent_dim
-        self.lstm = nn.LSTM(latent_dim, hidden_dim, batch_first=True)
+        self.lstm = LSTM(latent_dim, hidden_dim, batch_first=True)
         self.head = nn.Linear(hidden_dim, 2 * latent_dim)
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -30,7 +31,7 @@ class AutoregressivePrior(nn.Module):
         first = torch.zeros_like(z[:, :1])
         if z.shape[1] == 1:  # an LSTM refuses an empty sequence
             return first, torch.ones_like(first)
-        mean, std = prior_parameters(self.head(self._recur(z[:, :-1])[0]))  # (B, K-1, D)
+        mean, std = prior_parameters(self.head(self.lstm(z[:, :-1])[0]))  # (B, K-1, D)
         return torch.cat([first, mean], dim=1), torch.cat([torch.ones_like(first), std], dim=1)
 
     def log_prob(self, z: Tensor) -> Tensor:
@@ -50,12 +51,7 @@ class AutoregressivePrior(nn.Module):
         z = [sample_gaussian(mean, torch.ones_like(mean), None if noise is None else noise[:, 0])]
         state = None
         for k in range(1, steps):
-            hidden, state = self._recur(z[-1][:, None], state)  # (n, 1, hidden_dim)
+            hidden, state = self.lstm(z[-1][:, None], state)  # (n, 1, hidden_dim)
             mean, std = prior_parameters(self.head(hidden[:, 0]), tanh_mean=tanh_mean)
             z.append(sample_gaussian(mean, std, None if noise is None else noise[:, k]))
         return torch.stack(z, dim=1)
-
-    def _recur(self, z: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """The LSTM in float32 under autocast too: CPUs without bf16 instructions cannot run it in bf16."""
-        with torch.autocast(z.device.type, enabled=False):
-            return self.lstm(full_precision(z), state)

@@ -16,6 +16,7 @@ from objectscape.nn.broadcast_decoder import spatial_broadcast
 from objectscape.nn.distributions import gaussian_kl, sample_gaussian
 from objectscape.nn.grid_objects import celu_block, scaled, upsampling
 from objectscape.nn.mixtures import gaussian_log_likelihood, stick_breaking_from_logits
+from objectscape.nn.recurrent import LSTMCell
 
 STD_LEAST = 1e-4
 MASK_LEAST = 1e-5
@@ -160,7 +161,7 @@ class MixtureBackground(nn.Module):
         self.size, self.components = size, components
         self.mask_dim, self.component_dim = mask_dim, component_dim
         self.image_encoder = nn.Sequential(*_encoder(3, (4 * w,) * 4, size, features), nn.ELU())
-        self.mask_cell = nn.LSTMCell(mask_dim + features, mask_hidden)
+        self.mask_cell = LSTMCell(mask_dim + features, mask_hidden)
         self.mask_hidden, self.mask_memory = (nn.Parameter(torch.zeros(mask_hidden)) for _ in range(2))
         self.mask_start = nn.Parameter(torch.zeros(mask_dim))
         self.mask_head = nn.Linear(mask_hidden, 2 * mask_dim)
@@ -171,7 +172,7 @@ class MixtureBackground(nn.Module):
             if components == 1
             else _BroadcastDecoder(latent_dim=component_dim, size=size, channels=2 * w)
         )
-        self.prior_cell = nn.LSTMCell(mask_dim, prior_hidden)
+        self.prior_cell = LSTMCell(mask_dim, prior_hidden)
         self.prior_hidden, self.prior_memory = (nn.Parameter(torch.zeros(prior_hidden)) for _ in range(2))
         self.prior_head = nn.Linear(prior_hidden, 2 * mask_dim)
         self.component_prior = nn.Sequential(

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from objectscape.nn.distributions import drawing_means, fixed_noise, sample_gaussian
+from objectscape.nn.recurrent import GRUCell
 from objectscape.nn.validation import check_at_least, check_choice, check_positive
 
 
@@ -92,7 +93,7 @@ class SlotAttention(nn.Module):
         self.to_queries = nn.Linear(slot_size, slot_size, bias=False)
         self.to_keys = nn.Linear(input_size, slot_size, bias=False)
         self.to_values = nn.Linear(input_size, slot_size, bias=False)
-        self.gru = nn.GRUCell(slot_size, slot_size)
+        self.gru = GRUCell(slot_size, slot_size)
         self.mlp = nn.Sequential(nn.Linear(slot_size, hidden_size), nn.ReLU(), nn.Linear(hidden_size, slot_size))
 
     @property
