@@ -10,7 +10,9 @@ import re
 from collections.abc import Iterable
 
 from objectscape.evaluation.questions.bound import Bound
+from objectscape.evaluation.questions.classify import Classify
 from objectscape.evaluation.questions.decompose import Decompose
+from objectscape.evaluation.questions.detect import Detect
 from objectscape.evaluation.questions.generate import Generate
 from objectscape.evaluation.questions.latents import LatentProperties
 from objectscape.evaluation.questions.question import Answer, Meaning, Means, Question, Score, higher, lower, neither
@@ -35,6 +37,8 @@ QUESTIONS: dict[str, type[Question]] = {
     question.name: question
     for question in (
         Decompose,
+        Detect,
+        Classify,
         Reconstruct,
         Bound,
         Refine,
