@@ -14,7 +14,11 @@ from objectscape.agents.planning import CEM, MPPI, ActionSpace, pursue
 from objectscape.agents.tasks import TASKS, BlockGoal, on_table
 from objectscape.data.synthetic import block_stacking
 from objectscape.data.synthetic.block_stacking import HALF, REACH
+from objectscape.data.synthetic.moving_sprites import MovingSprites
+from objectscape.evaluation.asking import evaluate
+from objectscape.evaluation.questions.predict import Predict
 from objectscape.metrics.prediction import average_recall, diversity, mean_future_mse, same_slot, ssim, tiers
+from objectscape.scene import Decomposition, Scene
 
 
 def test_ssim_of_a_picture_with_itself_is_one_and_falls_with_noise() -> None:
@@ -182,3 +186,45 @@ def test_cubes_repeat_exactly_and_do_not_move_without_a_hit() -> None:
     assert once[1, 2] == pytest.approx(3 * HALF, abs=0.02), "the cube lies on the other one"
     missed = world.move(state, np.array([REACH * 2, REACH * 2, 0, 0]))
     np.testing.assert_array_equal(missed, state)
+
+
+class Still(torch.nn.Module):
+    """A model that says: nothing moves, or everything is black."""
+
+    slots, reads_clips = 1, True
+
+    def __init__(self, black: bool) -> None:
+        super().__init__()
+        self.black = black
+
+    def predict(self, context: Scene, *, steps: int, samples: int = 1, actions: Tensor | None = None) -> Decomposition:
+        recon = context.pixels[:, None, -1:].expand(-1, samples, steps, -1, -1, -1)
+        parts = recon.unsqueeze(3) * (not self.black)
+        return Decomposition(
+            recon=parts.squeeze(3),
+            masks=torch.ones_like(parts[..., :1, :, :]),
+            components=parts,
+            slots=parts.flatten(4),
+        )
+
+
+def test_the_question_what_happens_next_knows_its_floors_and_its_ceiling() -> None:
+    data = MovingSprites(count=6, image_size=24, split="test", background=[0, 0])
+    scene = data.all()
+    question = Predict(context=2, horizon=4, samples=3)
+    question.simulator = data.simulator
+    found = evaluate(Still(black=False), [scene], ask=[question])
+    scores = {name: score.mean for name, score in found.scores.items()}
+    assert scores["mse_future"] == pytest.approx(found.baseline["mse_future"].mean), (
+        "the baseline repeats the last frame"
+    )
+    assert scores["mse_future"] == pytest.approx(
+        float((scene.pixels[:, 2:6] - scene.pixels[:, 1:2]).square().mean()), rel=1e-4
+    )
+    assert scores["diversity"] == pytest.approx(0)
+    assert scores["mse_simulator"] < 0.5 * scores["mse_future"]
+    assert len(found.details["predict"]["per_step"]["mse_future"]) == 4
+    black = evaluate(Still(black=True), [scene], ask=[Predict(context=2, horizon=4, samples=3)]).scores
+    assert black["mse_future"].mean == pytest.approx(scores["mse_empty"], rel=1e-4)
+    with pytest.raises(ValueError, match=r"ask\.predict\.horizon"):
+        evaluate(Still(black=True), [scene], ask=[Predict(context=2, horizon=9)])

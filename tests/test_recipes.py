@@ -17,7 +17,8 @@ SIDES = {"sketchy": 128, "apc": 128}
 def test_training_is_the_papers(name: str) -> None:
     config = load([f"recipe={name}"])
     family, data = name.split("/")
-    seen = config.batch_size * config.trainer.max_steps
+    size = config.batch_size
+    seen = (size if isinstance(size, int) else size[0][1]) * config.trainer.max_steps
     clip, rate = config.trainer.gradient_clip_val, instantiate(config.schedule)
     if family in ("genesis", "genesis_s", "genesis_v2", "monet", "vae", "vae_broadcast"):
         geco = instantiate(config.geco)
@@ -43,6 +44,15 @@ def test_training_is_the_papers(name: str) -> None:
         late = config.model.get("presence_prior", [0, 0, 0, 0.01])[3]
         assert late == (1e-10 if family != "space" or data == "atari_joint" else 0.01)
         instantiate({**config.model, "_convert_": "all"})
+    elif family in ("sswm", "sswm_single", "op3", "vrnn", "vrnn_star"):
+        assert (config.optimizer.lr, config.trainer.max_steps, clip, rate(300_000)) == (3e-4, 350_000, 5, 1)
+        assert config.clip.length == [[0, 3], [200_001, 5], [250_001, 7], [300_001, 10]]
+        assert config.batch_size[-1][1] == (8 if family == "sswm" else 10)
+        geco = instantiate(config.geco)
+        published = -14_500 if "vrnn" in family else -25_500
+        assert geco.target == pytest.approx(published, rel=2e-3)
+        assert geco.warm_start == (1_000 if "vrnn" in family else 3_000)
+        assert bool(config.model.get("action_size")) == (data in ("bair_actions", "planning"))
     else:
         assert family == "iodine"
         assert (config.optimizer.lr, config.batch_size) == {

@@ -26,7 +26,12 @@ from objectscape.cli.common import (
 from objectscape.evaluation.results import ARROWS, number, write_result
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from objectscape.cli.ask import Chosen
+    from objectscape.data.dataset import SceneDataset
     from objectscape.evaluation.asking import Evaluation
+    from objectscape.evaluation.questions import Question
 
 UNCHANGED = ("generate", "latents")
 """Questions that `--shifts` leaves out unless told otherwise: samples are the same on every variant, latents costly."""
@@ -105,9 +110,7 @@ def evaluate_run(run: RunFolder, words: list[str], options: argparse.Namespace) 
     check_fit(model, dataset)
     loader = EvalLoader(dataset, batch_size=options.batch_size, images=options.images or None)
     batches = track(loader, description="evaluating", total=len(loader), console=errors, transient=True)
-    evaluation = evaluate(
-        model, batches, ask=chosen.fitting(model, dataset.batch([0])), device=device, seed=options.seed
-    )
+    evaluation = evaluate(model, batches, ask=_asked(chosen, model, dataset), device=device, seed=options.seed)
     tag = options.tag or "-".join([dataset.spec.name, *(f"{key}={value}" for key, value in model_words.items())])
     path = write_result(
         run,
@@ -123,6 +126,15 @@ def evaluate_run(run: RunFolder, words: list[str], options: argparse.Namespace) 
     write_readme(run)
     note(f"{loader.images} images of {dataset.spec.name} ({options.split}); every score is in {path}")
     return evaluation
+
+
+def _asked(chosen: Chosen, model: nn.Module, dataset: SceneDataset) -> list[Question]:
+    """The questions that fit, which may compare with the simulator that the data come from."""
+    questions = chosen.fitting(model, dataset.batch([0]))
+    source = getattr(dataset, "dataset", dataset)  # of windows: the clips that they are cut from
+    for question in questions:
+        question.simulator = getattr(source, "simulator", None)
+    return questions
 
 
 def _short_forms(options: argparse.Namespace) -> list[str]:

@@ -13,8 +13,10 @@ from objectscape.evaluation.questions.bound import Bound
 from objectscape.evaluation.questions.classify import Classify
 from objectscape.evaluation.questions.decompose import Decompose
 from objectscape.evaluation.questions.detect import Detect
+from objectscape.evaluation.questions.follow import Follow
 from objectscape.evaluation.questions.generate import Generate
 from objectscape.evaluation.questions.latents import LatentProperties
+from objectscape.evaluation.questions.predict import Predict
 from objectscape.evaluation.questions.question import Answer, Meaning, Means, Question, Score, higher, lower, neither
 from objectscape.evaluation.questions.reconstruct import Reconstruct
 from objectscape.evaluation.questions.refine import Refine
@@ -39,6 +41,8 @@ QUESTIONS: dict[str, type[Question]] = {
         Decompose,
         Detect,
         Classify,
+        Follow,
+        Predict,
         Reconstruct,
         Bound,
         Refine,

@@ -78,6 +78,8 @@ class Question(ABC):
     """From which value of the first headline score on `objectscape benchmark` calls a run a success; None: any."""
     quick: ClassVar[bool] = True
     """Is it asked at validation too?"""
+    simulator: Any = None
+    """What continues clips from the true state, where the data come from a simulator of ours; see `Predicts`."""
     seed: int = 0
     """Of whatever the question draws; the evaluation sets it."""
     needs: ClassVar[str] = "a model that takes the data"
