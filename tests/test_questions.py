@@ -161,7 +161,10 @@ def test_validation_asks_quick_questions_only() -> None:
 
 def test_every_score_has_a_meaning() -> None:
     model = MONet(image_size=32, slots=3)
-    evaluation = evaluate(model, batches(40, 20), ask=[kind() for kind in QUESTIONS.values()])
+    of_clips = {"follow", "predict"}
+    evaluation = evaluate(
+        model, batches(40, 20), ask=[kind() for name, kind in QUESTIONS.items() if name not in of_clips]
+    )
     assert {"ari_fg", "ari_fg_decoded", "kl", "frechet_small", "activeness"} <= evaluation.scores.keys()
     for name in evaluation.scores:
         assert meaning_of(name) is not None, name
