@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 
 try:
     import gymnasium
@@ -21,8 +20,8 @@ from objectscape.agents.observation import COLUMNS, ObjectTable
 from objectscape.contract import Detects
 from objectscape.scene import Detections, Scene
 
-Classifier = Callable[[Tensor], Tensor]
-"""Latents (n, D) to classes (n,) int64."""
+Classifier = Any
+"""Has `predict`, or is a function: latents (n, D) to classes (n,) int64."""
 
 
 class _Seeing:
@@ -75,9 +74,10 @@ class _Seeing:
             return self.table(detections, (scene.image.shape[-2], scene.image.shape[-1])).numpy()
 
     @staticmethod
-    def _name(detections: Detections, classifier: Classifier) -> Detections:
+    def _name(detections: Detections, classifier: Any) -> Detections:
         lead = detections.confidence.shape
-        labels = classifier(detections.latents.flatten(0, 1)) if detections.latents.numel() else torch.zeros(lead)
+        predict: Any = getattr(classifier, "predict", classifier)
+        labels = predict(detections.latents.flatten(0, 1)) if detections.latents.numel() else torch.zeros(lead)
         detections.labels = torch.as_tensor(labels).long().reshape(lead)
         return detections
 

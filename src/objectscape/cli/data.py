@@ -17,7 +17,10 @@ from objectscape.cli.common import build_split, console, errors
 if TYPE_CHECKING:
     from objectscape.scene import Spec
 
-MAKERS = {"atari": "objectscape.data.atari.record.AtariRecording"}
+MAKERS = {
+    "atari": "objectscape.data.atari.record.AtariRecording",
+    "video": "objectscape.data.atari.video.VideoRecording",
+}
 """Data sets that one class writes to a file and another one reads."""
 
 
@@ -128,6 +131,8 @@ def make(name: str, settings: dict[str, str]) -> int:
     reader, name = name, MAKERS.get(name, name)
     if name == MAKERS["atari"] and "game" not in settings:
         raise ValueError("say which game: objectscape data make atari game=Pong n=640 path=pong.h5")
+    if name == MAKERS["video"] and "source" not in settings:
+        raise ValueError("say which film: objectscape data make video source=FILM path=film.h5")
     for key in ("agent", "labels"):  # the user's own function, by its import path
         if name == MAKERS["atari"] and "." in settings.get(key, ""):
             trust(settings[key].rpartition(".")[0])
@@ -161,7 +166,7 @@ def plot(path: Path) -> int:
     scene = data.batch(torch.linspace(0, len(data) - 1, min(8, len(data))).long().tolist())
     scene = scene.fold_time() if scene.image.ndim == 5 else scene
     if scene.boxes is not None and scene.labels is not None:
-        hidden = None if scene.factors is None else ~scene.factors["visible"]
+        hidden = ~scene.factors["visible"] if scene.factors and "visible" in scene.factors else None
         figure = boxes_figure(scene.image, scene.boxes, scene.labels, class_names(data.spec), dashed=hidden)
         file = save_figure(figure, path.with_name(f"{path.stem}-boxes.png"))
         console.print(f"boxes, dashed where the pixels do not show the object: {file}")
@@ -193,7 +198,7 @@ def convert(name: str, settings: dict[str, str]) -> int:
         dataset = build_split(_config(name, settings), split)
         if len(dataset):
             splits[split] = dataset
-    return _write(target, splits, seed=None)
+    return _write(target, splits, seed=None, reader="atari" if name == "atari_folder" else "hdf5")
 
 
 def _count(key: str, text: str) -> int:
