@@ -12,6 +12,8 @@ README.md               what was done, for a person
 from __future__ import annotations
 
 import json
+import os
+import platform
 import secrets
 import time
 from dataclasses import dataclass
@@ -99,14 +101,32 @@ class RunFolder:
         return read_yaml(file) if file.is_file() else OmegaConf.create({})
 
     def write_status(self, state: str, **details: Any) -> None:
+        if state == "running":
+            details |= {"pid": os.getpid(), "host": platform.node(), "began": _began(os.getpid())}
         write_text(
             self.path / "status.json",
             json.dumps({"state": state, "time": time.strftime("%Y-%m-%d %H:%M:%S"), **details}),
         )
 
     def status(self) -> dict[str, Any]:
+        """`state` (running, done, interrupted, failed; died: it says running, but its process has gone) and details.
+
+        Raises:
+            ValueError: if the file is damaged.
+        """
         file = self.path / "status.json"
-        return read_json(file) if file.is_file() else {"state": "unknown"}
+        if not file.is_file():
+            return {"state": "unknown"}
+        status = read_json(file)
+        for key, kinds in (("state", str), ("step", int), ("seconds", int | float), ("pid", int), ("host", str)):
+            if not isinstance(status.get(key, "" if key == "state" else None), kinds | None):
+                raise ValueError(f"{file} is damaged: {key} is {status[key]!r}")
+        if "state" not in status:
+            raise ValueError(f"{file} is damaged: it has no state")
+        here = status.get("host") == platform.node() and "pid" in status
+        if status["state"] == "running" and here and _began(status["pid"]) != status.get("began"):
+            status["state"] = "died"
+        return status
 
     def load_model(self, **overrides: Any) -> nn.Module:
         """The trained model: the final one, or the last checkpoint's if the run has not finished."""
@@ -122,6 +142,23 @@ class RunFolder:
         weights = {k.removeprefix("model."): v for k, v in checkpoint["state_dict"].items() if k.startswith("model.")}
         load_weights(model, weights, source=str(self.checkpoint))
         return model.eval()
+
+
+def _began(pid: int) -> str | None:
+    """When a process began, in the system's own count; None if there is no such process. "?" if only that is known."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        pass
+    if Path("/proc/self/stat").exists():
+        return None
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except (OSError, OverflowError):
+        pass
+    return "?"
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -165,6 +165,8 @@ def train_and_evaluate(config: DictConfig, images: int, device: str) -> None:
                 run = RunFolder.create(Path(config.runs), config.name, path=run.path)
                 run.write_config(config)
             fit(config, run, resume=resume)
+            if run.status()["state"] != "done":
+                raise ValueError(f"stopped at step {run.status()['step']} of {config.trainer.max_steps}")
         words = [str(run.path), "--images", str(images), "--device", device, "--tag", EVALUATION.removesuffix("-test")]
         evaluate.evaluate_run(run, [], evaluate.build_parser().parse_args(words))
     except (ValueError, OSError, NonFiniteLossError) as error:

@@ -8,10 +8,10 @@ from typing import Any
 
 from rich.table import Table
 
+from objectscape.checkpoints.run_folder import RunFolder
 from objectscape.cli.common import console, note
 from objectscape.cli.config import RECIPES, options
 from objectscape.evaluation.results import headline_of, number
-from objectscape.files import read_json
 
 KINDS = ("recipes", "models", "data", "metrics", "runs")
 COLUMNS = {"runs": ("run", "state", "step", "score"), "metrics": ("question", "score", "better", "what it says")}
@@ -59,8 +59,8 @@ def _runs(root: Path) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for file in sorted(root.rglob("status.json")):
         try:
-            status = read_json(file)
-            results = [read_json(result) for result in sorted((file.parent / "evaluation").glob("*.json"))]
+            run = RunFolder(file.parent)
+            status, results = run.status(), list(read_results(run).values())
         except ValueError as error:
             note(str(error))
             rows.append((str(file.parent), "damaged", "", ""))

@@ -97,13 +97,16 @@ def train(config: DictConfig) -> RunFolder:
 
 def resume(run: RunFolder, overrides: list[str]) -> int:
     """Continue a run from its last checkpoint."""
-    from objectscape.training.run import check_settings, fit, is_main_process
+    from objectscape.training.run import check_settings, fit
 
+    for word in overrides:
+        if word.lstrip("+").startswith(("run_dir=", "runs=", "name=")):
+            raise ValueError(
+                f"{word}: a run goes on in its own folder, under its own name; config=RUN begins a new one"
+            )
     config = configs.from_file(run.path / "config.yaml", overrides)
     check_settings(config)
     fit(config, run, resume=True)
-    if is_main_process():
-        run.write_config(config)
     finish(run)
     return 0
 
@@ -118,6 +121,11 @@ def finish(run: RunFolder) -> None:
 
     write_readme(run)
     path = shlex.quote(str(run.path))
+    status = run.status()
+    if status["state"] != "done":  # trainer.max_time, trainer.max_epochs and the like
+        steps = f"step {status['step']} of {run.config().trainer.max_steps}"
+        print(f"stopped at {steps}, saved; go on with: objectscape train resume={path}", file=sys.stderr)
+        return
     words = " ".join([path, *(f"--trust {module}" for module in foreign(run.config()))])
     print(
         f"done: {run.path}\n  objectscape evaluate {words}\n  objectscape show {words}\n  tensorboard --logdir {path}",

@@ -238,6 +238,10 @@ class TrainLoader:
         self.storage = self._choose() if storage == "auto" else storage
         self._resident: Scene | None = None
 
+    def start_at(self, number: int) -> None:
+        """Let the next pass over this loader begin with batch `number`."""
+        self.order.start = number
+
     def items_seen(self, number: int) -> int:
         """Items (images, or clips) that all processes saw before batch `number`."""
         return sum(count for _, count in self.order.items(number))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +59,19 @@ class StepLog(Callback):
         self.every, self.wait_warning = every, wait_warning
         self.latest: dict[str, float] = {}
         self._warned = False
+        self._images: int | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"images": self._images}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._images = state_dict.get("images")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(trainer.train_dataloader, TrainLoader)
         self.loader = trainer.train_dataloader
+        self._seen_at_start = self.loader.frames_seen(trainer.global_step * trainer.accumulate_grad_batches)
+        self._before = self._seen_at_start if self._images is None else self._images
         self._begin(trainer.global_step)
 
     def _begin(self, step: int) -> None:
@@ -72,18 +82,20 @@ class StepLog(Callback):
     ) -> None:
         assert isinstance(pl_module, Task)
         step = trainer.global_step
+        seen = self.loader.frames_seen(step * trainer.accumulate_grad_batches)
+        self._images = self._before + seen - self._seen_at_start  # with other batch sizes before
         if step % self.every or step == self._step:
             return
         terms = {name: float(value) for name, value in pl_module.terms.items()}  # waits for the device
         seconds = max(time.perf_counter() - self._time, 1e-9)
-        seen, before = (self.loader.frames_seen(s * trainer.accumulate_grad_batches) for s in (step, self._step))
+        before = self.loader.frames_seen(self._step * trainer.accumulate_grad_batches)
         self.latest = {
             **{f"train/{name}": value for name, value in terms.items()},
             "train/gradient_norm": float(pl_module.gradient_norm),
             **{f"train/{name}": rate for name, rate in pl_module.learning_rates().items()},
             "train/images_per_second": (seen - before) / seconds,
             "train/wait_share": (self.loader.waited - self._waited) / seconds,
-            "train/images_seen": seen,
+            "train/images_seen": self._images,
         }
         for logger in trainer.loggers:
             logger.log_metrics(self.latest, step)
@@ -214,17 +226,27 @@ class Pictures(Callback):
 
 
 class KeepCheckpoint(Checkpoint):
-    """Keeps one checkpoint up to date: every `every` steps, at the last step, and when the run is asked to stop.
+    """Keeps one checkpoint up to date: every `every` steps, at the last step, and at every other orderly end.
+
+    Args:
+        path: of the checkpoint.
+        every: steps between checkpoints.
+        on_start: called when training begins, after everything is restored.
 
     Attributes:
         stop_requested: set it to stop the run after the current step, with its state saved. In a distributed run the
             processes agree on it every `every_agreed` steps.
         seconds: wall-clock time of the run so far, with what it took before the checkpoint that it was resumed from.
+        saved_step: step of the last checkpoint; None before the first.
+        started: whether training has begun.
     """
 
-    def __init__(self, path: Path, *, every: int, every_agreed: int = 10) -> None:
-        self.path, self.every, self.every_agreed = path, every, every_agreed
-        self.stop_requested = False
+    def __init__(
+        self, path: Path, *, every: int, every_agreed: int = 10, on_start: Callable[[], None] = lambda: None
+    ) -> None:
+        self.path, self.every, self.every_agreed, self.on_start = path, every, every_agreed, on_start
+        self.stop_requested, self.started = False, False
+        self.saved_step: int | None = None
         self._before, self._began = 0.0, time.perf_counter()
 
     @property
@@ -235,21 +257,38 @@ class KeepCheckpoint(Checkpoint):
         return {"seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._before = state_dict["seconds"]
+        self._before = float(state_dict["seconds"])
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._began = time.perf_counter()
+        self.started, self.saved_step = True, trainer.global_step or None
+        self.on_start()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        loader = trainer.train_dataloader  # with limit_train_batches there are several epochs, and the data go on
+        if isinstance(loader, TrainLoader):
+            loader.start_at(trainer.global_step * trainer.accumulate_grad_batches)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         step = trainer.global_step
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
+            if trainer.should_stop:  # by max_time or a callback, in the middle of a step: after it
+                trainer.should_stop, self.stop_requested = False, True
             return
-        stop = self._agreed_stop(trainer)
+        stop = self._agreed_stop(trainer) or trainer.should_stop
         if stop or step % self.every == 0 or step == trainer.max_steps:
-            trainer.save_checkpoint(self.path)
-        trainer.should_stop = trainer.should_stop or stop
+            self._save(trainer)
+        trainer.should_stop = stop
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.global_step and self.saved_step != trainer.global_step:  # max_epochs, or stopped by a callback
+            self._save(trainer)
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        trainer.save_checkpoint(self.path)
+        self.saved_step = trainer.global_step
 
     def _agreed_stop(self, trainer: pl.Trainer) -> bool:
         if trainer.world_size == 1:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shlex
 import shutil
-import signal
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,6 +31,8 @@ from objectscape.nn.ramps import Stages
 from objectscape.training.callbacks import KeepCheckpoint, Pictures, ProgressDisplay, SafeCheckpointIO, StepLog
 from objectscape.training.logs import CSVLog
 from objectscape.training.precision import Precision, choose_precision
+from objectscape.training.resuming import check_changes, remove_leftovers
+from objectscape.training.stopping import StopOnSignal
 from objectscape.training.task import Task
 
 log = logging.getLogger(__name__)
@@ -40,8 +41,33 @@ log = logging.getLogger(__name__)
 AT_LEAST = {
     "workers": 0, "trainer.max_steps": 1, "every.log": 1, "every.checkpoint": 1, "every.validate": 0,
     "every.picture": 0, "validation.images": 1, "validation.batch_size": 1, "validation.pictures": 1,
+    "trainer.accumulate_grad_batches": 1, "seed": 0, "data.seed": 0,
 }  # fmt: skip
 """Smallest value of settings that count something."""
+
+
+OURS = {
+    "log_every_n_steps": "use every.log",
+    "val_check_interval": "use every.validate",
+    "check_val_every_n_epoch": "use every.validate",
+    "limit_val_batches": "use validation.images",
+    "num_sanity_val_steps": "the first validation comes after every.validate steps",
+    "fast_dev_run": "use trainer.max_steps and every.validate",
+    "overfit_batches": "use data.count, or data with few images",
+    "min_steps": "a run ends at trainer.max_steps",
+    "min_epochs": "a run ends at trainer.max_steps",
+    "enable_progress_bar": "progress is always shown, as lines where there is no terminal",
+    "enable_model_summary": "there is none",
+    "enable_checkpointing": "use every.checkpoint",
+    "default_root_dir": "use run_dir or runs",
+    "logger": "use loggers.tensorboard, loggers.wandb or loggers.mlflow",
+    "callbacks": "call lightning.Trainer yourself to use your own",
+    "plugins": "call lightning.Trainer yourself to use your own",
+    "inference_mode": "iterative models need it off",
+    "use_distributed_sampler": "the loaders know the processes",
+    "barebones": "a run needs its log and checkpoints",
+}
+"""Arguments of lightning.Trainer that a run sets by itself, and what to use."""
 
 
 def check_settings(config: DictConfig) -> None:
@@ -49,8 +75,17 @@ def check_settings(config: DictConfig) -> None:
     _stages(config.batch_size)
     for name, least in AT_LEAST.items():
         value = OmegaConf.select(config, name)
-        if value is not None and value < least:
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
             raise ValueError(f"{name}={value}: expected a whole number, at least {least}")
+        if value is not None and value >= 2**63:
+            raise ValueError(f"{name}={value}: expected a whole number below 2^63")
+    for name in ("optimizer", "schedule"):
+        if config.get(name) is None:
+            constant = "; a constant rate is schedule._target_=objectscape.training.schedules.Constant"
+            raise ValueError(f"{name}=null: a run needs one{constant if name == 'schedule' else ''}")
+    for name, ours in OURS.items():
+        if name in config.trainer:
+            raise ValueError(f"trainer.{name} is set by objectscape: {ours}")
     if config.ema is not None and not (isinstance(config.ema, float) and 0 < config.ema < 1):
         raise ValueError(f"ema={config.ema}: expected a decay between 0 and 1, such as 0.999, or null for none")
 
@@ -74,6 +109,12 @@ def fit(config: DictConfig, run: RunFolder, *, resume: bool = False) -> nn.Modul
     if not type(model).__module__.startswith("objectscape."):
         check_model(model, train_data.batch(range(min(2, len(train_data)))).inputs(), strict=False)
     checkpoint = read_checkpoint(run.checkpoint) if resume else None
+    before = run.status()
+    if resume:
+        if is_main_process() and before["state"] == "running" and before.get("pid") not in (None, os.getpid()):
+            raise ValueError(f"{run.path} is being trained by process {before['pid']} on {before['host']}")
+        check_changes(run.config(), config)
+        remove_leftovers(run.path)
     start = checkpoint["global_step"] if checkpoint else 0
     if checkpoint and start == config.trainer.max_steps and run.status()["state"] != "done":
         return _finish(run, checkpoint, train_data)
@@ -95,7 +136,8 @@ def fit(config: DictConfig, run: RunFolder, *, resume: bool = False) -> nn.Modul
     step_log = StepLog(every=config.every.log)
     scene = val_data.batch(list(range(min(config.validation.pictures, len(val_data)))))
     pictures = Pictures(scene, run.figures / "training", every=max(1, config.every.picture), strict=config.strict)
-    keeper = KeepCheckpoint(run.checkpoint, every=config.every.checkpoint)
+    keeper = KeepCheckpoint(run.checkpoint, every=config.every.checkpoint, on_start=lambda: signals.install())
+    signals = StopOnSignal(lambda: setattr(keeper, "stop_requested", True))
     callbacks: list[Callback] = [
         step_log,
         ProgressDisplay(step_log),
@@ -113,7 +155,7 @@ def fit(config: DictConfig, run: RunFolder, *, resume: bool = False) -> nn.Modul
             plugins=[SafeCheckpointIO()],
             default_root_dir=run.path,
             check_val_every_n_epoch=None,
-            val_check_interval=max(1, config.every.validate) * config.trainer.get("accumulate_grad_batches", 1),
+            val_check_interval=max(1, config.every.validate) * (config.trainer.get("accumulate_grad_batches") or 1),
             limit_val_batches=1.0 if config.every.validate else 0,
             num_sanity_val_steps=0,
             log_every_n_steps=config.every.log,
@@ -142,14 +184,33 @@ def fit(config: DictConfig, run: RunFolder, *, resume: bool = False) -> nn.Modul
         how = {"precision": str(precision), "threads": torch.get_num_threads()}
         if trainer.is_global_zero:
             _say_precision(precision, run.status().get("precision"))
+            if resume:
+                run.write_config(config)
             run.write_status("running", step=start, **how)
         try:
-            with stop_on_signal(keeper) as stopped:
+            with signals:
                 trainer.fit(task, train_loader, val_loader, ckpt_path=run.checkpoint if resume else None)
         except BaseException as error:
             if trainer.is_global_zero:
-                run.write_status("failed", step=trainer.global_step, reason=f"{type(error).__name__}: {error}", **how)
+                _write_end(run, error, keeper, before if resume else None, how)
+            if signals.received or isinstance(error, KeyboardInterrupt):
+                raise KeyboardInterrupt(_how_to_go_on(run, config, keeper.saved_step)) from None
+            if world > 1 and isinstance(error, RuntimeError) and LOST_PROCESS.search(str(error)):
+                raise ConnectionError(
+                    f"another process of this run has ended, so this one ends too ({str(error).splitlines()[0][:120]}"
+                    f"). Its own message says why; {_how_to_go_on(run, config, keeper.saved_step)}"
+                ) from error
+            if resume and not keeper.started and not isinstance(error, ValueError | OSError):
+                raise ValueError(
+                    f"{run.checkpoint} cannot be restored ({type(error).__name__}: {error}): it is damaged, or of "
+                    "another version or model"
+                ) from error
             raise
+    if trainer.global_step == start and not signals.received:
+        limits = " ".join(f"trainer.{key}={value}" for key, value in config.trainer.items() if str(key) in LIMITS)
+        if trainer.is_global_zero:
+            run.write_status(before["state"] if resume else "failed", step=start, reason="no step was made", **how)
+        raise ValueError(f"no step was made: {limits or 'the settings of trainer'} leave none to make")
     if trainer.is_global_zero:
         finished = trainer.global_step >= config.trainer.max_steps
         if finished:
@@ -158,12 +219,40 @@ def fit(config: DictConfig, run: RunFolder, *, resume: bool = False) -> nn.Modul
         run.write_status(state, step=trainer.global_step, seconds=round(keeper.seconds, 1), **how)
         if finished and config.every.picture:
             pictures.draw(trainer, task)
-    if stopped:
-        raise KeyboardInterrupt(
-            f"stopped at step {trainer.global_step}; continue with: objectscape train "
-            f"{shlex.quote(f'resume={run.path}')}"
-        )
+    if signals.received:
+        raise KeyboardInterrupt(_how_to_go_on(run, config, trainer.global_step))
     return model.eval()
+
+
+LIMITS = ("max_time", "max_epochs", "limit_train_batches")
+LOST_PROCESS = re.compile(r"gloo|nccl|connection (closed|reset|refused)|socket|peer|broken pipe", re.IGNORECASE)
+
+
+def _how_to_go_on(run: RunFolder, config: DictConfig, step: int | None) -> str:
+    if not run.checkpoint.is_file():
+        return f"stopped before the first checkpoint; begin again with: {_command('config', run)}"
+    return f"stopped at step {step} of {config.trainer.max_steps}; go on with: {_command('resume', run)}"
+
+
+def _command(key: str, run: RunFolder) -> str:
+    return f"objectscape train {shlex.quote(f'{key}={run.path}')}"
+
+
+def _write_end(
+    run: RunFolder, error: BaseException, keeper: KeepCheckpoint, before: dict[str, Any] | None, how: dict[str, Any]
+) -> None:
+    """Write how a run ended that did not end by itself. What went wrong matters more than that this fails as well."""
+    stopped = isinstance(error, KeyboardInterrupt | SystemExit)
+    details: dict[str, Any] = {"step": keeper.saved_step or 0, **how}
+    state = "interrupted" if stopped else "failed"
+    if not stopped:
+        details["reason"] = f"{type(error).__name__}: {error}"
+    if before is not None and not keeper.started:  # nothing has happened to the run
+        state, details = before["state"], {key: value for key, value in before.items() if key not in ("state", "time")}
+    try:
+        run.write_status(state, **details)
+    except OSError as second:
+        log.warning("status.json could not be written (%s)", second)
 
 
 def _finish(run: RunFolder, checkpoint: dict[str, Any], train_data: SceneDataset) -> nn.Module:
@@ -171,7 +260,7 @@ def _finish(run: RunFolder, checkpoint: dict[str, Any], train_data: SceneDataset
     shutil.rmtree(run.model_folder, ignore_errors=True)  # of fewer steps, if the run has been extended
     model: Any = run.load_model()
     save_model(model, run.model_folder, data=train_data.spec, step=checkpoint["global_step"])
-    seconds = checkpoint["callbacks"][KeepCheckpoint.__name__]["seconds"]
+    seconds = float(checkpoint["callbacks"].get(KeepCheckpoint.__name__, {}).get("seconds", 0))
     how = {key: value for key, value in run.status().items() if key in ("precision", "threads")}
     run.write_status("done", step=checkpoint["global_step"], seconds=round(seconds, 1), **how)
     return model
@@ -215,30 +304,6 @@ def _loggers(config: DictConfig, run: RunFolder, resume_step: int | None) -> lis
         loggers.append(TensorBoardLogger(run.path, name="tensorboard", version=""))
     extras = [config.loggers[name] for name in ("wandb", "mlflow") if config.loggers[name] is not None]
     return loggers + [build(extra, "logger", save_dir=str(run.path)) for extra in extras]
-
-
-@contextmanager
-def stop_on_signal(keeper: KeepCheckpoint) -> Iterator[list[int]]:
-    """The first Ctrl-C or SIGTERM lets the current step finish and saves; a second one ends the process at once."""
-    received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-    previous: dict[int, Any] = {}
-
-    def handle(number: int, frame: Any) -> None:
-        received.append(number)
-        keeper.stop_requested = True
-        signal.signal(number, signal.SIG_DFL)
-        log.warning("stopping after this step; the state is saved (again to stop at once)")
-
-    for signal_number in (signal.SIGINT, signal.SIGTERM):
-        previous[signal_number] = signal.signal(signal_number, handle)
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

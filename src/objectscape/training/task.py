@@ -107,6 +107,25 @@ class Task(pl.LightningModule):
             )
         self._checked_step = self.global_step
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Rates, decays and the schedule are those of the settings at hand, not those of the checkpoint.
+
+        Raises:
+            ValueError: if the parameters are divided into other groups.
+        """
+        groups = self._optimizer().param_groups
+        (optimizer,), (scheduler,) = checkpoint["optimizer_states"], checkpoint["lr_schedulers"]
+        saved = optimizer["param_groups"]
+        if [len(group["params"]) for group in saved] != [len(group["params"]) for group in groups]:
+            raise ValueError("groups: the checkpoint's optimizer has its parameters in other groups; begin a new run")
+        factor = self.schedule(scheduler["last_epoch"])
+        for old, new in zip(saved, groups, strict=True):
+            old.update({key: value for key, value in new.items() if key != "params"})
+            old.update(initial_lr=new["lr"], lr=new["lr"] * factor)
+        scheduler["base_lrs"] = [group["initial_lr"] for group in saved]
+        scheduler["_last_lr"] = [group["lr"] for group in saved]
+        scheduler["lr_lambdas"] = [None] * len(saved)  # a schedule's own settings, else restored into ours
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.check_finite()
 
