@@ -22,8 +22,9 @@ from objectscape.training.task import Task
 
 SMALL = """
     model=slot_attention model.image_size=32 model.slots=3 model.slot_size=8 model.hidden_size=8
-    model.encoder_channels=4 data=colored_shapes data.image_size=32 data.count=16 batch_size=4 every.validate=0 every.picture=0 every.log=1
-    validation.images=4 loggers.tensorboard=false trainer.accelerator=cpu trainer.precision=32-true
+    model.encoder_channels=4 data=colored_shapes data.image_size=32 data.count=16 batch_size=4 every.validate=0
+    every.picture=0 every.log=1 validation.images=4 loggers.tensorboard=false trainer.accelerator=cpu
+    trainer.precision=32-true
 """.split()
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -66,7 +67,7 @@ def test_changed_settings_of_the_optimizer_take_effect() -> None:
     assert list(group["betas"]) == [0.8, 0.9]
     schedule = ["schedule._target_=objectscape.training.schedules.Exponential", "+schedule.warmup=0"]
     assert resume(*schedule, "+schedule.rate=0.5", "+schedule.steps=1", "trainer.max_steps=6") == 0
-    assert rates()[-2:] == pytest.approx([1e-5 * 0.5**5, 1e-5 * 0.5**6]  # as of the next step)
+    assert rates()[-2:] == pytest.approx([1e-5 * 0.5**5, 1e-5 * 0.5**6])  # of the next step
     assert resume("schedule.rate=0.25", "trainer.max_steps=7") == 0
     assert rates()[-1] == pytest.approx(1e-5 * 0.25**7)
     config = OmegaConf.load("r/config.yaml")

@@ -11,7 +11,7 @@ from rich.table import Table
 from objectscape.checkpoints.run_folder import RunFolder
 from objectscape.cli.common import console, note
 from objectscape.cli.config import RECIPES, options
-from objectscape.evaluation.results import headline_of, number
+from objectscape.evaluation.results import headline_of, number, read_results
 
 KINDS = ("recipes", "models", "data", "metrics", "runs")
 COLUMNS = {"runs": ("run", "state", "step", "score"), "metrics": ("question", "score", "better", "what it says")}
