@@ -121,8 +121,13 @@ def test_from_data_to_translation(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(["latents", "v", *words]) == 0
     assert main(["latents", "t", "data=latents", "data.path=v.h5", "out=vt.h5"]) == 0
     train = ["train", "recipe=workspace/v_attr_t", "data.path=vt.h5", "data.matched=5", "batch_size=16"]
-    train += ["trainer.max_steps=4", "model.cycles_from=2", "model.hidden_size=16", "every.log=1"]
+    train += ["trainer.max_steps=4", "model.cycles_from=2", "model.hidden_size=16", "every.log=1", "every.validate=2"]
     assert main([*train, "model.domains.v=v", "model.domains.t=t", "run_dir=w"]) == 0
+    assert "val/v_to_attr_class" in Path("w/metrics.csv").read_text()
+    assert main(["evaluate", "w", "--split", "val"]) == 0
+    answers = next(Path("w/evaluation").glob("*.json")).read_text()
+    for score in ("v_to_attr_class", "t_to_v_mse", "v+t_to_attr_position", "t_to_v_r10"):
+        assert f'"{score}"' in answers
     capsys.readouterr()
     for source, what, to in (
         ("text", "a small red egg at the top left", "picture.png"),

@@ -20,6 +20,7 @@ from objectscape.evaluation.questions.predict import Predict
 from objectscape.evaluation.questions.question import Answer, Meaning, Means, Question, Score, higher, lower, neither
 from objectscape.evaluation.questions.reconstruct import Reconstruct
 from objectscape.evaluation.questions.refine import Refine
+from objectscape.evaluation.questions.translate import Translate
 
 __all__ = [
     "QUESTIONS",
@@ -48,6 +49,7 @@ QUESTIONS: dict[str, type[Question]] = {
         Refine,
         Generate,
         LatentProperties,
+        Translate,
     )
 }
 
