@@ -23,22 +23,22 @@ residual MLP of Slot Attention.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from objectscape.contract import Model
+from objectscape.nn.clips import check_clips
 from objectscape.nn.initialization import initialize_glorot, scale_weights
 from objectscape.nn.slot_attention import SlotAttention
 from objectscape.nn.slot_decoders import make_slot_decoder
 from objectscape.nn.slot_encoder import SlotEncoder
 from objectscape.nn.validation import check_at_least, check_choice, check_positive
-from objectscape.scene import Decomposition, Losses, Scene
+from objectscape.scene import Decomposition, Losses, Scene, record
 
 
-@dataclass(kw_only=True)
+@record
 class SAViOutput(Decomposition):
     """A Decomposition of clips, and where the slots looked."""
 
@@ -51,9 +51,6 @@ class SAViOutput(Decomposition):
     def other_masks(self) -> dict[str, Tensor]:
         """The attention."""
         return {"attention": self.attention.unsqueeze(-3)}
-
-
-torch.utils._pytree.register_dataclass(SAViOutput)
 
 
 class SlotPredictor(nn.Module):
@@ -72,7 +69,7 @@ class SlotPredictor(nn.Module):
         return self.norm_mlp(slots + self.mlp(slots))
 
 
-class SAVi(Model):
+class SAVi(Model[Scene, SAViOutput]):
     """Slot Attention for Video: reads clips, and slot k is the same object in every frame.
 
     Args:
@@ -128,6 +125,7 @@ class SAVi(Model):
             raise ValueError(f"slot_size={slot_size} is not a multiple of predictor_heads={predictor_heads}")
         self.image_size = (size[0], size[1])
         self.condition = condition
+        self.slot_size = slot_size
         self.encoder = SlotEncoder(image_size=self.image_size, channels=encoder_channels, strides=encoder_strides)
         self.corrector = SlotAttention(
             input_size=encoder_channels,
@@ -167,12 +165,7 @@ class SAVi(Model):
     def forward(self, scene: Scene, *, noise: Tensor | None = None) -> SAViOutput:
         """Decompose clips (B, T, 3, H, W); `noise` (B, K, D) replaces the draw of sampled initial slots."""
         image = scene.pixels
-        if image.ndim != 5 or image.shape[2:] != (3, *self.image_size):
-            height, width = self.image_size
-            raise ValueError(
-                f"the model was built for clips (B, T, 3, {height}, {width}) but got {tuple(image.shape)}; use data "
-                "with frames, or build the model with that image_size"
-            )
+        check_clips(image, self.image_size)
         frames = image.shape[1]
         tokens = self.encoder(2 * image.flatten(0, 1) - 1)  # (B T, h w, C)
         keys, values = (t.unflatten(0, (-1, frames)) for t in self.corrector.project(tokens))  # (B, T, h w, D)
@@ -229,7 +222,7 @@ class SAVi(Model):
             slots=slots,
         )
 
-    def loss(self, scene: Scene, output: Decomposition, step: int) -> Losses:
+    def loss(self, batch: Scene, output: SAViOutput, step: int) -> Losses:
         """Squared error of the frames, images in [-1, 1], averaged over pixels, channels and frames."""
-        mse = (output.recon - scene.pixels).square().mean()
+        mse = (output.recon - batch.pixels).square().mean()
         return Losses(total=4 * mse, terms={"mse": mse.detach()})
