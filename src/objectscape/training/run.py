@@ -314,9 +314,10 @@ def quiet_lightning() -> Iterator[None]:
     for name in names:
         logging.getLogger(name).setLevel(logging.WARNING)
     with warnings.catch_warnings():
-        for text in (".*does not have many workers.*", ".*module.s. in eval mode.*", ".*isolated_fork.*", ".*Checkpoint directory.*", ".*LeafSpec.*",
+        for text in (".*does not have many workers.*", ".*isolated_fork.*", ".*Checkpoint directory.*", ".*LeafSpec.*",
                      ".*is smaller than the logging interval.*", ".*GPU available but not used.*",
-                     ".*Trainer.fit.. received.*", ".*exists and is not empty.*"):  # fmt: skip
+                     ".*Trainer.fit.. received.*", ".*exists and is not empty.*",
+                     ".*module.s. in eval mode.*"):  # fmt: skip
             warnings.filterwarnings("ignore", message=text)
         try:
             yield
