@@ -66,7 +66,7 @@ class SlotFormer(Model[Scene, SlotFormerOutput]):
     def __init__(
         self,
         *,
-        base: Any,
+        base: Any = None,
         context: int = 6,
         width: int = 128,
         layers: int = 4,
