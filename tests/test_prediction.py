@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from torch import Tensor
 from objectscape.agents.costs import mask_places, place_cost, slot_costs
 from objectscape.agents.planning import CEM, MPPI, ActionSpace, pursue
 from objectscape.agents.tasks import TASKS, BlockGoal, on_table
+from objectscape.cli import main
 from objectscape.data.synthetic import block_stacking
 from objectscape.data.synthetic.block_stacking import HALF, REACH
 from objectscape.data.synthetic.moving_sprites import MovingSprites
@@ -228,3 +231,39 @@ def test_the_question_what_happens_next_knows_its_floors_and_its_ceiling() -> No
     assert black["mse_future"].mean == pytest.approx(scores["mse_empty"], rel=1e-4)
     with pytest.raises(ValueError, match=r"ask\.predict\.horizon"):
         evaluate(Still(black=True), [scene], ask=[Predict(context=2, horizon=9)])
+
+
+def test_a_world_model_is_trained_evaluated_and_planned_with_by_commands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("mujoco")
+    run = tmp_path / "run"
+    words = ["data=block_stacking", "data.image_size=32", "data.count=6", "data.frames=4", "data.cubes=2"]
+    assert (
+        main(
+            ["train", "recipe=framed_slots/tiny", *words, "model.action_size=4", "clip.length=[[0,1],[2,3]]",
+             "batch_size=[[0,4],[2,2]]", f"run_dir={run}", "trainer.max_steps=4", "trainer.precision=32-true",
+             "every={log: 2, validate: 2, picture: 0, checkpoint: 4}", "validation={images: 2, batch_size: 2}"]
+        ) == 0
+    )  # fmt: skip
+    assert main(["evaluate", str(run), "data.count=4", "ask.predict.context=1", "ask.predict.samples=2", "--all"]) == 0
+    shown = capsys.readouterr().out
+    assert all(score in shown for score in ("mse_future", "mse_empty", "mse_simulator", "same_slot", "ari_fg"))
+    assert main(["plan", str(run), "task=stack_blocks", "--goals", "1", "--candidates", "8", "--iterations", "1"]) == 0
+    assert "simulator" in capsys.readouterr().out
+    assert (run / "plan_stack_blocks.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["simulator", "task=stack_block"], "stack_blocks"),
+        (["simulator"], "task=NAME"),
+        (["nowhere", "task=stack_blocks"], "nowhere"),
+    ],
+)
+def test_plan_answers_a_mistake_with_a_sentence(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", *words]) != 0
+    assert message in capsys.readouterr().err

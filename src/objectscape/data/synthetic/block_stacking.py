@@ -59,6 +59,10 @@ class Cubes:
         )
         self._data = self._mujoco.MjData(self._model)
 
+    def __deepcopy__(self, memo: dict[int, object]) -> Cubes:
+        """Another world of the same kind: MuJoCo's own objects are not copied."""
+        return Cubes(self.count, self.steps, self.step, self.tolerance, self.drop)
+
     def settle(self, poses: np.ndarray) -> np.ndarray:
         """(N, 7) places and quaternions at rest, from those where cubes are let go."""
         data = self._data
