@@ -32,17 +32,22 @@ from objectscape.data.loading import EvalLoader
 from objectscape.data.pictures import TRANSPARENCY, check_fit_options, fit, printable, read_rgb
 from objectscape.evaluation.edits import interpolate, object_slots, redraw, swap_objects
 from objectscape.evaluation.pictures import decoded_stages, object_traversals
+from objectscape.evaluation.questions.detect import find, visible_objects
 from objectscape.evaluation.report import write_readme
 from objectscape.evaluation.traversals import Latents, activeness, infer_latents
 from objectscape.metrics.activeness import latent_ranges, traversal_limits
+from objectscape.metrics.detection import CONFIDENT, match_labels
 from objectscape.names import did_you_mean
+from objectscape.nn.spatial_transformer import extract, where_of
 from objectscape.scene import Scene
 from objectscape.viz import (
     clip_frames,
     dataset_figure,
     decomposition_figure,
     decomposition_video,
+    detections_figure,
     interpolation_figure,
+    latent_map_figure,
     learning_curves,
     refinement_figure,
     refinement_frames,
@@ -57,6 +62,7 @@ from objectscape.viz.edits import dimension_label
 from objectscape.viz.files import FIGURE_FORMATS, check_suffix
 
 ANIMATIONS = (".gif", ".mp4")
+GLIMPSE = 16  # pixels of a found object on a map
 STILL = 1e-6  # activeness of a change of a thousandth in the brightness of the whole picture
 RANGE_SCENES = 100  # as the released code of EfficientMORL
 
@@ -110,6 +116,8 @@ def main(words: list[str]) -> int:
         "  objectscape show RUN my_picture.png           # one picture of yours\n"
         "  objectscape show RUN multi_dsprites           # scenes of other data\n"
         "  objectscape show RUN --video --out clips.mp4  # clips: frames, masks and slots over time\n"
+        "  objectscape show RUN --boxes                  # what a model finds, beside motion and alpha\n"
+        "  objectscape show RUN --objects --map tsne     # its objects, those alike near each other\n"
         "  objectscape show RUN --traversals             # what each latent dimension of each object does\n"
         "  objectscape show RUN --interpolate --swap     # between scenes; objects exchanged\n"
         "  objectscape show RUN --out refinement.mp4     # the steps of an iterative model as a film\n"
@@ -122,6 +130,9 @@ def main(words: list[str]) -> int:
     parser.add_argument("--traversals", action="store_true", help="objects x latent dimensions, the most active first")
     parser.add_argument("--interpolate", action="store_true", help="on the lines between pairs of scenes")
     parser.add_argument("--swap", action="store_true", help="pairs of scenes exchange their most conspicuous objects")
+    parser.add_argument("--boxes", action="store_true", help="objects found, over the images; true boxes as dots")
+    parser.add_argument("--objects", action="store_true", help="a map of the found objects by what is known of them")
+    parser.add_argument("--map", default="pca", choices=["pca", "tsne"], help="of --objects (default pca)")
     parser.add_argument("--all", action="store_true", help="every picture that the model can give")
     parser.add_argument("--split", default="test", choices=["train", "val", "test"])
     parser.add_argument(
@@ -344,16 +355,62 @@ def stills(scene: Scene) -> Scene:
     return (scene if scene.image.ndim == 4 else scene.map(lambda t: t[:, 0])).to("cpu")
 
 
+def draw_boxes(show: Show) -> None:
+    """The objects that a model finds in images, or in the frames of a clip, and what it makes of them."""
+    scene = show.scene[: show.options.n or (2 if show.clips else 8)]
+    with torch.no_grad():
+        found, output = find(show.model, scene), see(show.model, scene)
+    if show.clips:
+        scene, found, output = scene.fold_time(), found.fold_time(), output.map(_fold_frames(scene))
+    layers = {"reconstruction": output.recon}
+    if scene.motion is not None:
+        layers["motion"] = scene.motion
+    alpha = getattr(output, "alpha", None)
+    if alpha is not None:
+        layers["alpha"] = alpha
+    layers = {name: layer.float().cpu() for name, layer in layers.items()}
+    print(save_figure(detections_figure(scene.to("cpu"), found.to("cpu"), layers=layers), show.path("boxes")))
+
+
+def _fold_frames(scene: Scene) -> Callable[[torch.Tensor], torch.Tensor]:
+    """(B, T, ...) -> (B * T, ...); what a model says of whole clips stays as it is."""
+    lead = scene.image.shape[:2]
+    return lambda x: x.flatten(0, 1) if x.shape[:2] == lead else x
+
+
+def draw_objects(show: Show) -> None:
+    """A map of the objects of many images by their latents, with glimpses."""
+    scene = show.scene[: show.options.n or DEFAULTS["objects"]]
+    with torch.no_grad():
+        found = find(show.model, scene)
+    if show.clips:
+        scene, found = scene.fold_time(), found.fold_time()
+    sure = found.confidence > CONFIDENT
+    size = (scene.image.shape[-2], scene.image.shape[-1])
+    glimpses = extract(scene.pixels, where_of(found.boxes, size), GLIMPSE)
+    labels, names = torch.full_like(found.confidence, -1, dtype=torch.long), {-1: "objects"}
+    if scene.boxes is not None and scene.labels is not None:
+        labels = match_labels(found.boxes, scene.boxes, scene.labels, visible_objects(scene))
+        names = {-1: "no object"} | {int(c): f"class {c}" for c in scene.labels.unique()}
+    figure = latent_map_figure(
+        found.latents[sure].cpu(), labels[sure].cpu(), glimpses[sure].cpu(), names,
+        method=show.options.map, seed=show.options.seed,
+    )  # fmt: skip
+    print(save_figure(figure, show.path(f"objects-{show.options.map}")))
+
+
 PICTURES: dict[str, Callable[[Show], None]] = {
     "decomposition": draw_decomposition,
+    "boxes": draw_boxes,
+    "objects": draw_objects,
     "video": draw_video,
     "traversals": draw_traversals,
     "interpolate": draw_interpolations,
     "swap": draw_swaps,
 }
-DEFAULTS = {"decomposition": 8, "video": 3, "traversals": 1, "interpolate": 8, "swap": 8}
+DEFAULTS = {"decomposition": 8, "boxes": 8, "objects": 64, "video": 3, "traversals": 1, "interpolate": 8, "swap": 8}
 """Scenes that a kind of picture needs without -n."""
-SCENES = {"decomposition": 1, "video": 1, "traversals": 1, "interpolate": 2, "swap": 2}
+SCENES = {"decomposition": 1, "boxes": 1, "objects": 1, "video": 1, "traversals": 1, "interpolate": 2, "swap": 2}
 """Scenes that a kind of picture needs for each of -n."""
 
 

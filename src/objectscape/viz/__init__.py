@@ -5,6 +5,7 @@ that need them, so importing this package costs no more than torch.
 """
 
 from objectscape.viz.animation import clip_frames, decomposition_video, save_animation, titled_frames, training_progress
+from objectscape.viz.detections import detections_figure, latent_map_figure
 from objectscape.viz.edits import Traversal, interpolation_figure, swap_figure, traversal_figure, traversal_frames
 from objectscape.viz.figures import construction_figure, dataset_figure, decomposition_figure, samples_figure
 from objectscape.viz.files import load_image, save_figure, save_image
@@ -25,7 +26,9 @@ __all__ = [
     "decomposition_array",
     "decomposition_figure",
     "decomposition_video",
+    "detections_figure",
     "interpolation_figure",
+    "latent_map_figure",
     "learning_curves",
     "load_image",
     "refinement_figure",

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from objectscape.contract import Decomposes, Detects, see
 from objectscape.evaluation.questions.question import Answer, Question, Score, higher, lower, neither
-from objectscape.metrics.detection import DetectionScores, detections_of, match_labels, relevant
+from objectscape.metrics.detection import DetectionScores, coverage, detections_of, relevant
 from objectscape.scene import Detections, Scene, Tensors
 
 _F = "Harmonic mean of precision and recall"
@@ -38,7 +38,7 @@ class Detect(Question):
 
     Args:
         game: leave out what lies outside the region that SPACE-Time published for this game; "": leave out predictions
-            that cover a part of the display more than any object (at least half of it).
+            more than half of which lie in a box of the display.
         coco: also COCO's average precision.
         names: names of the classes for recall by class, instead of their numbers.
     """
@@ -99,7 +99,8 @@ class Detect(Question):
             if self.game:
                 kept = relevant(seen.boxes, self.game, batch.image.shape[-2], true=true)
             else:
-                kept = match_labels(seen.boxes, true, hud.long(), present) != 1
+                inside = coverage(true, seen.boxes).mT  # (B, K, N) share of each prediction in each true box
+                kept = ~((inside > 0.5) & (present & hud.bool())[:, None]).any(-1)
             moving = present & ~hud.bool()
             self._add("moving_", seen.boxes, seen.confidence, true, moving, batch.labels)
             self._add("relevant_", seen.boxes, seen.confidence * kept, true, moving, batch.labels)
