@@ -19,6 +19,7 @@ from objectscape.check import check_fit
 from objectscape.cli import VERBS, main
 from objectscape.cli.config import load, options, prepare
 from objectscape.data.synthetic.tetrominoes import Tetrominoes
+from objectscape.files import read_json
 from objectscape.models.slot_attention import SlotAttentionModel
 from objectscape.scene import Scene
 
@@ -404,6 +405,24 @@ def test_a_sweep_goes_on_after_a_run_that_fails_and_says_so(tmp_path: Path, caps
 def test_list(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", kind]) == 0
     assert len(capsys.readouterr().out.splitlines()) > 3
+
+
+def test_quickstart_shows_four_scores_beside_the_baseline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("objectscape.cli.quickstart.IMAGES", 8)
+    monkeypatch.setattr("objectscape.cli.quickstart.choose_threads", torch.get_num_threads)
+    assert main(["quickstart", *TINY, f"run_dir={tmp_path / 'run'}"]) == 0
+    printed = capsys.readouterr().out
+    scores = read_json(tmp_path / "run" / "evaluation" / "tetrominoes-test.json")["scores"]
+    for label, name in {"ARI-FG": "ari_fg", "ARI": "ari", "mIoU": "miou", "MSE": "mse"}.items():
+        (row,) = [line.split() for line in printed.splitlines() if line.split()[:1] == [label]]
+        assert row[1] == f"{scores[name]['mean']:.4g}"
+        if name != "mse":
+            assert float(row[2]) > float(row[1])  # eight steps do not beat k-means
+    assert len(scores) > 4
+    assert "mbo" in scores
+    assert "mbo" not in printed, "the other scores are in the file"
 
 
 def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
