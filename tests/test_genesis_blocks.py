@@ -108,9 +108,9 @@ def test_parameterizations_stay_in_their_range() -> None:
 )
 def test_posteriors_can_start_narrow(kind: type[Model], fields: tuple[str, ...]) -> None:
     scene = Scene(image=torch.rand(2, 3, 32, 32))
-    for offset, low, high in ((0.5, 0.5, 2.0), (-2.5, 0.02, 0.3)):
+    for initialization, low, high in (("released", 0.5, 2.0), ("sharp", 0.02, 0.3)):
         torch.manual_seed(0)
-        output = kind(image_size=32, slots=3, posterior_offset=offset)(scene)  # type: ignore[call-arg]
+        output = kind(image_size=32, slots=3, initialization=initialization)(scene)  # type: ignore[call-arg]
         for field in fields:
             assert low < getattr(output, field).mean() < high
 

@@ -126,7 +126,7 @@ def test_saves_and_loads(tmp_path):
         ({"first_pixel_std": -1.0}, "first_pixel_std=-1.0"),
         ({"beta": -1.0}, "beta=-1.0"),
         ({"decoder_layers": 0}, "layers=0"),
-        ({"initial_gain": 0.0}, "initial_gain=0.0"),
+        ({"initialization": "shrap"}, "did you mean 'sharp'"),
     ],
 )
 def test_refuses_bad_options(options, message):
@@ -134,16 +134,16 @@ def test_refuses_bad_options(options, message):
         model(**options)
 
 
-def test_initial_gain_lets_the_picture_reach_the_latents():
-    def spread(gain: float) -> float:  # of the posterior means over the scenes
-        return model(initial_gain=gain)(squares(8)).posterior_mean.std(0).mean().item()
+def test_a_sharp_initialization_lets_the_image_reach_the_latents():
+    def spread(initialization: str) -> float:  # of the posterior means over the scenes
+        return model(initialization=initialization)(squares(8)).posterior_mean.std(0).mean().item()
 
-    assert spread(2.45) > 10 * spread(1.0)
-    plain, scaled = model().state_dict(), model(initial_gain=2.0).state_dict()
+    assert spread("sharp") > 10 * spread("released")
+    plain, scaled = model().state_dict(), model(initialization="sharp").state_dict()
     changed = {name for name in plain if not torch.equal(plain[name], scaled[name])}
     vae = {name for name in plain if name.startswith(("encoder", "decoder", "attention.mlp")) and "weight" in name}
     assert changed == vae
-    assert all(torch.equal(scaled[name], 2 * plain[name]) for name in vae)
+    assert all(torch.equal(scaled[name], 2.45 * plain[name]) for name in vae)
 
 
 def test_refuses_images_of_another_size():

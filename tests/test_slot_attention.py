@@ -15,6 +15,7 @@ from objectscape.checkpoints import slot_attention as importer
 from objectscape.contract import Decomposes, Generates
 from objectscape.models.slot_attention import SlotAttentionModel
 from objectscape.nn.distributions import posterior_means
+from objectscape.nn.initialization import scale_weights
 from objectscape.nn.positions import coordinate_grid
 from objectscape.nn.slot_attention import SlotAttention
 from objectscape.nn.slot_decoders import SLOT_DECODERS, make_slot_decoder
@@ -180,13 +181,15 @@ def test_strides_coarsen_the_tokens_only() -> None:
     assert output.masks.shape == (2, 4, 1, 16, 22)
 
 
-def test_gains_scale_the_initial_weights() -> None:
-    plain, scaled = tiny(), tiny(encoder_gain=2.0, attention_gain=3.0, decoder_gain=0.5)
-    factors = {"encoder.convs.2": 2, "encoder.mlp.1": 1, "decoder.layers.0": 0.5}
-    factors |= {"attention.to_keys": 3, "attention.to_queries": 3, "attention.to_values": 1}
-    for name, factor in factors.items():
-        one, two = plain.get_parameter(f"{name}.weight"), scaled.get_parameter(f"{name}.weight")
-        torch.testing.assert_close(two, factor * one)
+def test_an_initialization_scales_the_initial_weights() -> None:
+    sharp = {"encoder.convs.2": 2, "encoder.mlp.1": 1, "decoder.layers.0": 1}
+    sharp |= {"attention.to_keys": 3, "attention.to_queries": 3, "attention.to_values": 1}
+    flat = {"encoder.convs.2": 1, "decoder.layers.0": 0.02, "attention.to_keys": 1}
+    for initialization, factors in (("sharp", sharp), ("efficientmorl", flat)):
+        plain, scaled = tiny(), tiny(initialization=initialization)
+        for name, factor in factors.items():
+            one, two = plain.get_parameter(f"{name}.weight"), scaled.get_parameter(f"{name}.weight")
+            torch.testing.assert_close(two, factor * one)
 
 
 def test_model_decomposes_and_does_not_generate() -> None:
@@ -229,8 +232,13 @@ def test_loss_scales_are_those_of_the_two_codes() -> None:
         torch.testing.assert_close(losses.terms["mse"], mse)
 
 
+def _loud(model: SlotAttentionModel) -> SlotAttentionModel:
+    scale_weights(model.decoder, gain=50.0)
+    return model
+
+
 def test_sigmoid_output_stays_in_range() -> None:
-    output = tiny(output="sigmoid", decoder_gain=50.0)(squares(2))
+    output = _loud(tiny(output="sigmoid"))(squares(2))
     assert output.components.min() >= 0
     assert output.components.max() <= 1
 

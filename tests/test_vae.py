@@ -160,7 +160,7 @@ def test_reads_original_files(decoder: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_slimmer_and_with_larger_initial_weights(decoder: str) -> None:
-    slim, scaled = make(decoder, core_channels=8), make(decoder, core_channels=8, initial_gain=2.0)
+    slim, scaled = make(decoder, core_channels=8), make(decoder, core_channels=8, initialization="sharp")
     assert sum(p.numel() for p in slim.parameters()) < 0.3 * sum(p.numel() for p in make(decoder).parameters())
     assert slim(scene()).recon.shape == (2, 3, 32, 32)
     before, after = slim.state_dict(), scaled.state_dict()

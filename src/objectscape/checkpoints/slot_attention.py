@@ -90,7 +90,7 @@ def build(config: Mapping[str, Any]) -> SlotAttentionModel:
         hidden_size=128,
         encoder_channels=64,
         decoder=config["image_decoder"],
-        decoder_gain=0.02,
+        initialization="efficientmorl",
         output="sigmoid",
         reduction="sum",
         input_norm=False,

@@ -43,6 +43,9 @@ from objectscape.scene import Decomposition, Losses, Scene, record
 PRIOR_WIDTH = 256
 """Width of the prior LSTM and of the component prior's MLP."""
 
+POSTERIOR_OFFSET = {"released": 0.5, "sharp": -2.5}
+"""Added to the raw scale of a posterior before the softplus, by `initialization`."""
+
 
 @record
 class GenesisOutput(Decomposition):
@@ -106,8 +109,8 @@ class Genesis(Model[Scene, GenesisOutput]):
         pixel_std: standard deviation of every pixel and channel.
         first_pixel_std: that of the first slot; None is `pixel_std`.
         pixel_bound: a sigmoid on the decoded colors.
-        posterior_offset: a posterior's standard deviation is the softplus of the network's output plus this. 0.5 is
-            as published, about 1 at the start; with -2.5, about 0.1, short trainings see the image through the noise.
+        initialization: "released", or "sharp" for short trainings (ours): posteriors start with a standard deviation
+            near 0.1 in place of 1, so that the image is seen through the noise from the first step.
         linear_sampling_mean: imagine without the tanh of the prior mean, as the released code did; off for a sampler
             that follows the trained density.
         beta: weight of both KLs; GECO sets it before each step.
@@ -136,12 +139,14 @@ class Genesis(Model[Scene, GenesisOutput]):
         pixel_std: float = 0.7,
         first_pixel_std: float | None = None,
         pixel_bound: bool = True,
-        posterior_offset: float = 0.5,
+        initialization: Literal["released", "sharp"] = "released",
         linear_sampling_mean: bool = False,
         beta: float = 0.5,
         beta_warmup: int = 0,
     ) -> None:
         super().__init__()
+        check_choice("initialization", initialization, tuple(POSTERIOR_OFFSET))
+        self.posterior_offset = POSTERIOR_OFFSET[initialization]
         check_at_least(1, slots=slots, mask_latent_dim=mask_latent_dim, component_latent_dim=component_latent_dim)
         check_at_least(0, beta_warmup=beta_warmup)
         first_pixel_std = pixel_std if first_pixel_std is None else first_pixel_std
@@ -153,7 +158,7 @@ class Genesis(Model[Scene, GenesisOutput]):
         self.pixel_std, self.first_pixel_std, self.pixel_bound = pixel_std, first_pixel_std, pixel_bound
         self.linear_sampling_mean = linear_sampling_mean
         self.beta, self.beta_warmup = beta, beta_warmup
-        self.component_latent_dim, self.posterior_offset = component_latent_dim, posterior_offset
+        self.component_latent_dim = component_latent_dim
         self.mask_latent_dim = mask_latent_dim if slots > 1 else 0
         self._slots = slots
 

@@ -27,6 +27,9 @@ from objectscape.nn.mixtures import full_precision, mixture_log_likelihood, post
 from objectscape.nn.validation import check_at_least, check_choice, check_images, check_noise, check_positive
 from objectscape.scene import Decomposition, Losses, Scene, record
 
+POSTERIOR_OFFSET = {"released": 0.5, "sharp": -2.5}
+"""Added to the raw scale of a posterior before the softplus, by `initialization`."""
+
 
 @record
 class GenesisSOutput(Decomposition):
@@ -71,8 +74,8 @@ class GenesisS(Model[Scene, GenesisSOutput]):
         pixel_std: standard deviation of every pixel and channel.
         first_pixel_std: that of the first slot; None is `pixel_std`.
         pixel_bound: a sigmoid on the decoded colors.
-        posterior_offset: a posterior's standard deviation is the softplus of the network's output plus this. 0.5 is
-            as published, about 1 at the start; with -2.5, about 0.1, short trainings see the image through the noise.
+        initialization: "released", or "sharp" for short trainings (ours): posteriors start with a standard deviation
+            near 0.1 in place of 1, so that the image is seen through the noise from the first step.
         linear_sampling_mean: imagine without the tanh of the prior mean, as the released code did.
         beta: weight of the KL; GECO sets it before each step.
         beta_warmup: optimizer steps over which the constant weight rises linearly from 0; 0 is none.
@@ -96,19 +99,21 @@ class GenesisS(Model[Scene, GenesisSOutput]):
         pixel_std: float = 0.7,
         first_pixel_std: float | None = None,
         pixel_bound: bool = True,
-        posterior_offset: float = 0.5,
+        initialization: Literal["released", "sharp"] = "released",
         linear_sampling_mean: bool = False,
         beta: float = 0.5,
         beta_warmup: int = 0,
     ) -> None:
         super().__init__()
+        check_choice("initialization", initialization, tuple(POSTERIOR_OFFSET))
+        self.posterior_offset = POSTERIOR_OFFSET[initialization]
         check_at_least(2, slots=slots)
         check_at_least(0, beta_warmup=beta_warmup)
         first_pixel_std = pixel_std if first_pixel_std is None else first_pixel_std
         check_positive(pixel_std=pixel_std, first_pixel_std=first_pixel_std)
         check_choice("encoder_norm", encoder_norm, NORMS)
         check_choice("decoder_norm", decoder_norm, NORMS)
-        self.image_size, self.latent_dim, self.posterior_offset = image_size, latent_dim, posterior_offset
+        self.image_size, self.latent_dim = image_size, latent_dim
         self.pixel_std, self.first_pixel_std, self.pixel_bound = pixel_std, first_pixel_std, pixel_bound
         self.linear_sampling_mean = linear_sampling_mean
         self.beta, self.beta_warmup = beta, beta_warmup

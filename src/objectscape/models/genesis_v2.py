@@ -32,13 +32,16 @@ from objectscape.nn.instance_coloring import LOG_ABSENT, InstanceColoring, SemiC
 from objectscape.nn.latent_prior import AutoregressivePrior
 from objectscape.nn.mixtures import full_precision, mask_kl, mixture_log_likelihood, posterior_parameters, sampled_kl
 from objectscape.nn.unet import GROUPS, UNet
-from objectscape.nn.validation import check_at_least, check_images, check_noise, check_positive
+from objectscape.nn.validation import check_at_least, check_choice, check_images, check_noise, check_positive
 from objectscape.scene import Decomposition, Losses, Scene, record
 
 EMBEDDING = 8
 """Channels of the pixel embedding."""
 FEATURE_SHARE = 1 / 400
 """Weight of the features beside place and color, with `pool_input`, when training starts."""
+
+POSTERIOR_OFFSET = {"released": 0.5, "sharp": -2.5}
+"""Added to the raw scale of a posterior before the softplus, by `initialization`."""
 
 
 @record
@@ -100,8 +103,8 @@ class GenesisV2(Model[Scene, GenesisV2Output]):
         detach_masks: no gradient of that KL into the decoded masks.
         pixel_std: standard deviation sigma of every pixel and channel.
         pixel_bound: a sigmoid on the decoded colors.
-        posterior_offset: a posterior's standard deviation is the softplus of the network's output plus this. 0.5 is
-            as published, about 1 at the start; with -2.5, about 0.1, short trainings see the image through the noise.
+        initialization: "released", or "sharp" for short trainings (ours): posteriors start with a standard deviation
+            near 0.1 in place of 1, so that the image is seen through the noise from the first step.
         pool_input: a mask pools row, column and color (in standard deviations of the image) beside the features, which
             count for little at first. Not in the paper, where a slot sees only features: there all slots learn to read
             the whole scene from the U-Net's bottleneck, and draw all of it, long before each has a piece of its own.
@@ -127,11 +130,13 @@ class GenesisV2(Model[Scene, GenesisV2Output]):
         detach_masks: bool = True,
         pixel_std: float = 0.7,
         pixel_bound: bool = True,
-        posterior_offset: float = 0.5,
+        initialization: Literal["released", "sharp"] = "released",
         pool_input: bool = False,
         beta: float = 0.5,
     ) -> None:
         super().__init__()
+        check_choice("initialization", initialization, tuple(POSTERIOR_OFFSET))
+        self.posterior_offset = POSTERIOR_OFFSET[initialization]
         check_positive(pixel_std=pixel_std)
         if not 8 <= width <= 64 or width % GROUPS:
             raise ValueError(f"width={width}; must be a multiple of {GROUPS} from 8 to 64 (group normalization)")
@@ -142,7 +147,7 @@ class GenesisV2(Model[Scene, GenesisV2Output]):
         self.padded_slots_compete = padded_slots_compete
         self.mask_kl, self.detach_masks = mask_kl, detach_masks
         self.pixel_std, self.pixel_bound, self.beta = pixel_std, pixel_bound, beta
-        self.pool_input, self.posterior_offset = pool_input, posterior_offset
+        self.pool_input = pool_input
 
         self.encoder = UNet(in_channels=3, out_channels=None, image_size=image_size, width=width, norm="group")
         self.segmentation_head = _head(width)

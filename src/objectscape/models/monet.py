@@ -42,6 +42,9 @@ from objectscape.nn.unet import UNet
 from objectscape.nn.validation import check_at_least, check_choice, check_images, check_noise, check_positive
 from objectscape.scene import Decomposition, Losses, Scene, record
 
+POSTERIOR_OFFSET = {"released": 0.5, "sharp": -2.5}
+"""Added to the raw scale of a posterior before the softplus, by `initialization`."""
+
 
 @record
 class MONetOutput(Decomposition):
@@ -90,11 +93,10 @@ class MONet(Model[Scene, MONetOutput]):
         pixel_std: standard deviation of every pixel and channel.
         first_pixel_std: that of the first slot, where it differs; None for the same.
         pixel_bound: a sigmoid on the decoded colors.
-        initial_gain: factor on the initial weights of the component VAE and of the attention's MLP, which have no
-            normalization. 1 is PyTorch's initialization, under which the picture hardly reaches the latents at first;
-            sqrt(6) = 2.45 keeps the variance from ReLU layer to ReLU layer (He et al. 2015).
-        posterior_offset: a posterior's standard deviation is the softplus of the network's output plus this. 0.5 is
-            as published, about 1 at the start; with -2.5, about 0.1, short trainings see the image through the noise.
+        initialization: "released" (PyTorch's), or "sharp" for short trainings (ours): posteriors start with a standard
+            deviation near 0.1 in place of 1, and the weights of the component VAE and of the attention's MLP, which
+            have no normalization, times 2.45 = sqrt(6), which keeps the variance from ReLU layer to ReLU layer (He et
+            al. 2015). As released, latents carry almost no image information at first.
         analytic_kl: closed-form KL of the latents in place of the one-sample estimate.
         beta: weight of the latent KL; GECO sets it before each step.
         gamma: constant weight of the mask KL; None for the weight of the latent KL, whatever it is at the time.
@@ -117,22 +119,23 @@ class MONet(Model[Scene, MONetOutput]):
         pixel_std: float = 0.7,
         first_pixel_std: float | None = None,
         pixel_bound: bool = True,
-        initial_gain: float = 1.0,
-        posterior_offset: float = 0.5,
+        initialization: Literal["released", "sharp"] = "released",
         analytic_kl: bool = False,
         beta: float = 0.5,
         gamma: float | None = None,
     ) -> None:
         super().__init__()
+        check_choice("initialization", initialization, tuple(POSTERIOR_OFFSET))
+        self.posterior_offset = POSTERIOR_OFFSET[initialization]
         check_choice("mask_decoding", mask_decoding, ("softmax", "stick_breaking"))
-        check_positive(pixel_std=pixel_std, initial_gain=initial_gain)
+        check_positive(pixel_std=pixel_std)
         if first_pixel_std is not None:
             check_positive(first_pixel_std=first_pixel_std)
         if beta < 0 or (gamma is not None and gamma < 0):
             raise ValueError(f"beta={beta}, gamma={gamma}; the weights of the KLs must not be negative")
         self.image_size, self.slots, self.latent_dim = image_size, slots, latent_dim
         self.mask_decoding, self.pixel_bound, self.analytic_kl = mask_decoding, pixel_bound, analytic_kl
-        self.pixel_std, self.posterior_offset = pixel_std, posterior_offset
+        self.pixel_std = pixel_std
         self.first_pixel_std = pixel_std if first_pixel_std is None else first_pixel_std
         self.beta, self.gamma = beta, gamma
 
@@ -150,7 +153,7 @@ class MONet(Model[Scene, MONetOutput]):
             layers=decoder_layers,
             activation=nn.ReLU,
         )
-        scale_weights(self.encoder, self.decoder, self.attention.mlp, gain=initial_gain)
+        scale_weights(self.encoder, self.decoder, self.attention.mlp, gain=2.45 if initialization == "sharp" else 1.0)
 
     @property
     def slots(self) -> int:

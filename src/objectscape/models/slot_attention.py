@@ -30,7 +30,7 @@ from objectscape.nn.initialization import initialize_glorot, scale_weights
 from objectscape.nn.slot_attention import SlotAttention
 from objectscape.nn.slot_decoders import make_slot_decoder
 from objectscape.nn.slot_encoder import SlotEncoder
-from objectscape.nn.validation import check_choice, check_images, check_positive
+from objectscape.nn.validation import check_choice, check_images
 from objectscape.scene import Decomposition, Losses, Scene, Stage, record
 
 
@@ -70,15 +70,14 @@ class SlotAttentionModel(Model[Scene, SlotAttentionOutput]):
         encoder_channels: width of the encoder's convolutions and of the tokens (the authors: 64, on 2-D data 32).
         encoder_strides: of its four convolutions. With all 1, every pixel is a token; larger ones save time (the
             paper's set prediction has [1, 2, 2, 1]).
-        encoder_gain: factor on the initial weights of its convolutions. With 1 the tokens at first tell far more of
-            their place than of the picture.
-        attention_gain: factor on the initial weights of queries and keys. With 1 the competition is at first so soft
-            that the iterations make all slots alike, and training takes long to leave that state; from about 4 on it
-            is so hard that it stays as it is.
         decoder: "deconvolution" (the authors' for CLEVR; sides must be multiples of 16), "broadcast" (theirs for 2-D
             data), EfficientMORL's "small", "iodine" and "big", or the fast "patch" (sides multiples of 4).
         decoder_channels: width of the decoder's convolutions; None for the published one.
-        decoder_gain: factor on the decoder's initial weights (EfficientMORL: 0.02, the first pictures are flat gray).
+        initialization: "released" (the authors'); "efficientmorl" (decoder weights times 0.02, as in EfficientMORL's
+            version: the first reconstructions are flat gray); or "sharp" for short trainings (ours): encoder weights
+            times 2, those of queries and keys times 3. As released, tokens at first encode mostly position, and the
+            competition is so soft that the iterations make all slots alike; beyond a factor of 4 it is so hard that it
+            stays as it is.
         output: "linear" RGB with the error measured on images in [-1, 1], or "sigmoid" RGB and images in [0, 1].
         reduction: squared error averaged ("mean") or summed ("sum") over pixels and channels.
         initial_slots: "sampled" from one learned Gaussian (any number of slots), or "learned" (a fixed number).
@@ -101,11 +100,9 @@ class SlotAttentionModel(Model[Scene, SlotAttentionOutput]):
         hidden_size: int = 128,
         encoder_channels: int = 64,
         encoder_strides: Sequence[int] = (1, 1, 1, 1),
-        encoder_gain: float = 1.0,
-        attention_gain: float = 1.0,
         decoder: Literal["deconvolution", "broadcast", "small", "iodine", "big", "patch"] = "deconvolution",
         decoder_channels: int | None = None,
-        decoder_gain: float = 1.0,
+        initialization: Literal["released", "efficientmorl", "sharp"] = "released",
         output: Literal["linear", "sigmoid"] = "linear",
         reduction: Literal["mean", "sum"] = "mean",
         initial_slots: Literal["sampled", "learned"] = "sampled",
@@ -120,7 +117,7 @@ class SlotAttentionModel(Model[Scene, SlotAttentionOutput]):
             raise ValueError(
                 f"image_size={image_size}: expected one number of pixels, or height and width, at least 1."
             )
-        check_positive(encoder_gain=encoder_gain, attention_gain=attention_gain, decoder_gain=decoder_gain)
+        check_choice("initialization", initialization, ("released", "efficientmorl", "sharp"))
         check_choice("output", output, ("linear", "sigmoid"))
         check_choice("reduction", reduction, ("mean", "sum"))
         self.image_size = (size[0], size[1])
@@ -146,9 +143,11 @@ class SlotAttentionModel(Model[Scene, SlotAttentionOutput]):
         )
         for part in (self.encoder, self.attention, self.decoder):
             initialize_glorot(part)
-        scale_weights(self.encoder.convs, gain=encoder_gain)
-        scale_weights(self.attention.to_queries, self.attention.to_keys, gain=attention_gain)
-        scale_weights(self.decoder, gain=decoder_gain)
+        if initialization == "sharp":
+            scale_weights(self.encoder.convs, gain=2.0)
+            scale_weights(self.attention.to_queries, self.attention.to_keys, gain=3.0)
+        elif initialization == "efficientmorl":
+            scale_weights(self.decoder, gain=0.02)
 
     @property
     def slots(self) -> int:

@@ -59,8 +59,8 @@ class VAE(Model[Scene, VAEOutput]):
             of the broadcast decoder.
         pixel_std: standard deviation of every pixel and channel.
         pixel_bound: a sigmoid on the redrawn image.
-        initial_gain: factor on the initial weights of encoder and decoder. 1 is PyTorch's initialization, under which
-            the picture hardly reaches the latents at first; 3.3 keeps the variance from gated layer to gated layer.
+        initialization: "released" (PyTorch's), or "sharp" for short trainings (ours): weights of encoder and decoder
+            times 2. As released, latents carry almost no image information at first.
         beta: weight of the KL; GECO sets it before each step.
         beta_warmup: optimizer steps over which the constant weight rises linearly from 0; 0 is none.
 
@@ -77,14 +77,15 @@ class VAE(Model[Scene, VAEOutput]):
         core_channels: int = 32,
         pixel_std: float = 0.7,
         pixel_bound: bool = True,
-        initial_gain: float = 1.0,
+        initialization: Literal["released", "sharp"] = "released",
         beta: float = 0.5,
         beta_warmup: int = 0,
     ) -> None:
         super().__init__()
         check_at_least(1, latent_dim=latent_dim)
         check_at_least(0, beta_warmup=beta_warmup)
-        check_positive(pixel_std=pixel_std, initial_gain=initial_gain)
+        check_positive(pixel_std=pixel_std)
+        check_choice("initialization", initialization, ("released", "sharp"))
         check_choice("decoder", decoder, ("deconvolution", "broadcast"))
         self.image_size, self.latent_dim = image_size, latent_dim
         self.pixel_std, self.pixel_bound = pixel_std, pixel_bound
@@ -107,7 +108,7 @@ class VAE(Model[Scene, VAEOutput]):
             self.decoder = GatedDecoder(
                 image_size=image_size, latent_dim=latent_dim, out_channels=3, norm="none", channels=core_channels
             )
-        scale_weights(self.encoder, self.decoder, gain=initial_gain)
+        scale_weights(self.encoder, self.decoder, gain=2.0 if initialization == "sharp" else 1.0)
 
     def forward(self, scene: Scene) -> VAEOutput:
         """Redraw a batch of images of the constructor's size."""
