@@ -1,4 +1,4 @@
-"""A model of one's own, from nothing but PyTorch and the contract, trained for a few steps: `python own_model.py`."""
+"""Your own model, from nothing but PyTorch and the contract, trained for a few steps: `python own_model.py`."""
 
 from __future__ import annotations
 

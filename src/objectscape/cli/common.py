@@ -105,7 +105,7 @@ def data_config(run: RunFolder | None, words: list[str]) -> DictConfig:
     if run is not None and run.config().get("data") is not None:
         return data_of(configs.from_file(run.path / "config.yaml", words))
     names = ", ".join(configs.options("data"))
-    raise ValueError(f"say which data: data=NAME, one of {names}")
+    raise ValueError(f"specify the data: data=NAME, one of {names}")
 
 
 def trained_size(folder: Path) -> tuple[int, int] | None:

@@ -65,7 +65,7 @@ def main(words: list[str]) -> int:
         f"  {run.figures / 'training.gif'}   how it learned to\n"
         f"  {run.path / 'README.md'}   everything about this run, all other scores too\n\n"
         "Next:\n"
-        f"  objectscape show {shlex.quote(str(run.path))} PICTURE   # decompose a picture of yours\n"
+        f"  objectscape show {shlex.quote(str(run.path))} PICTURE   # decompose your own image\n"
         "  objectscape train recipe=quickstart data=folder data.path=FOLDER data.image_size=35   # your own images\n"
         "  objectscape list recipes   # the papers' experiments"
     )

@@ -113,7 +113,7 @@ def main(words: list[str]) -> int:
         "like.",
         epilog="examples:\n"
         "  objectscape show RUN                          # test scenes: image, reconstruction, masks, every slot\n"
-        "  objectscape show RUN my_picture.png           # one picture of yours\n"
+        "  objectscape show RUN my_picture.png           # your own image\n"
         "  objectscape show RUN multi_dsprites           # scenes of other data\n"
         "  objectscape show RUN --video --out clips.mp4  # clips: frames, masks and slots over time\n"
         "  objectscape show RUN --boxes                  # what a model finds, beside motion and alpha\n"
@@ -443,7 +443,7 @@ def own_pictures(paths: list[Path], run: RunFolder, words: list[str], side: int 
     for word in words:
         key, _, value = word.partition("=")
         if key.removeprefix("data.") not in options:
-            raise ValueError(f"cannot use {word!r} with pictures of yours; they take data.resize and data.transparency")
+            raise ValueError(f"cannot use {word!r} with your own images; they take data.resize and data.transparency")
         options[key.removeprefix("data.")] = value
     check_fit_options(**options)
     return fit_pictures(read_pictures(paths, transparency=options["transparency"]), side, resize=options["resize"])

@@ -13,7 +13,7 @@ Papers split the same file differently, so the rule has a name:
 - `"slot_attention"` (Locatello et al. 2020): the first 60 000 scenes train, CLEVR 70 000, and then the filter; test:
   the first 320 scenes after those that pass the filter.
 - `"genesis"` (Engelcke et al.): the first 10 000 scenes test, the next 10 000 validation, the rest train.
-- `"all"`: every scene in every split, for the test variants of Objects Room and for files of one's own.
+- `"all"`: every scene in every split, for the test variants of Objects Room and for your own files.
 
 The first two have no validation split in their papers; ours is the 320 scenes after the test scenes.
 """

@@ -1,4 +1,4 @@
-"""What a network has to beat: segmentations without any learning."""
+"""Baselines without learning: segmentations that a network has to beat."""
 
 from __future__ import annotations
 

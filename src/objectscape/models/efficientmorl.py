@@ -322,7 +322,7 @@ class EfficientMORL(Model[Scene, EfficientMORLOutput]):
     def _initialize_sharp(self) -> None:
         """Weights that keep the size of what they map, but for those that decide how slots begin to differ."""
         initialize_glorot(self, weights=nn.init.xavier_normal_)
-        scale_weights(self.encoder.convs, gain=2)  # else tokens tell of place only
+        scale_weights(self.encoder.convs, gain=2)  # otherwise tokens encode only position
         scale_weights(self.bottom_up.to_queries, self.to_keys, gain=3)  # else the layers make all slots alike
         spread = self.bottom_up.mlp_scale[-1]
         scale_weights(spread, self.refiner.mean, self.refiner.scale, gain=0.02)

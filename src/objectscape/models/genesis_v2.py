@@ -15,7 +15,7 @@ of step 2. All slots are decoded in one call; only IC-SBP and the imagination of
 
 Deviations from the released code: the mixture is a log-sum-exp; sides above 128 pixels work; with `dynamic_slots` a
 slot that an image does not use takes no part in masks and KL, so that a result does not depend on the rest of the
-batch, and a single remaining slot is no error. `padded_slots_compete=True` brings back what was released.
+batch, and a single remaining slot is not an error. `padded_slots_compete=True` brings back what was released.
 """
 
 from __future__ import annotations

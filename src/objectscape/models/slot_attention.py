@@ -1,7 +1,7 @@
 """Slot Attention for object discovery (Locatello et al., "Object-Centric Learning with Slot Attention", NeurIPS 2020).
 
 An autoencoder whose bottleneck is a set. A full-resolution convolutional network turns each pixel into a token that
-knows its place; K slots, drawn from one shared Gaussian, compete for the tokens through attention that is normalized
+has a position embedding; K slots, drawn from one shared Gaussian, compete for the tokens through attention that is normalized
 over the slots; each slot is drawn on its own as RGB and a mask logit; a softmax over the slots blends the pictures. The
 only objective is squared error, and the slots specialize on objects because each must explain its own pixels.
 

@@ -115,7 +115,7 @@ def make_slot_decoder(
         name: one of `SLOT_DECODERS`.
         slot_size: width D of a slot.
         image_size: (H, W) pixels of the result.
-        channels: width of the convolutions; None for the published one (32 for `broadcast` and `small`, 64 else).
+        channels: width of the convolutions; None for the published one (32 for `broadcast` and `small`, otherwise 64).
 
     Raises:
         ValueError: for an unknown name, or an image size that the decoder cannot draw.

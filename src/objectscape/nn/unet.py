@@ -31,7 +31,7 @@ class UNet(nn.Module):
         norm: "instance" (affine InstanceNorm) or "group" (GroupNorm with 8 groups).
 
     Raises:
-        ValueError: if an option is out of its range, or `width` is no multiple of 8 under `norm="group"`.
+        ValueError: if an option is out of its range, or `width` is not a multiple of 8 under `norm="group"`.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What can end a run other than its last step."""
+"""Errors that end a training run."""
 
 
 class NonFiniteLossError(RuntimeError):

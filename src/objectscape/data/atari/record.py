@@ -413,7 +413,7 @@ def find_agent(agent: str | AgentMaker) -> AgentMaker:
     if agent in AGENTS:
         return {"random": random_agent, "held": held_agent}[agent]
     if "." not in agent:
-        raise ValueError(f"{unknown('agent', agent, AGENTS)} Or the import path of a function of yours.")
+        raise ValueError(f"{unknown('agent', agent, AGENTS)} Or the import path of your own function.")
     found = import_path(agent, "agent")
     if not callable(found):
         raise ValueError(f"agent={agent} is a {type(found).__name__}; expected a function that takes the environment")

@@ -359,7 +359,7 @@ def check_hdf5(path: str | os.PathLike[str], *, progress: Callable[[int, int], N
 def open_hdf5(path: Path) -> h5py.File:
     """Open an HDF5 file for reading; ValueError if it is none, or truncated."""
     if signature(path) != HDF5_SIGNATURE:
-        raise ValueError(f"{path} is no HDF5 file (it starts with {signature(path).hex(' ')}). {_AGAIN}")
+        raise ValueError(f"{path} is not an HDF5 file (it starts with {signature(path).hex(' ')}). {_AGAIN}")
     try:
         return h5py.File(path, "r")
     except OSError as error:

@@ -3,7 +3,7 @@
 Sizes, colors, offsets, the two ways to break a stack, cameras and room are those of the published generator
 (github.com/ogroth/shapestacks, `create_scenario.py`). Stability there is what construction intends; here it follows
 exactly from the geometry of the stack (`support_margin`), and a stack whose parts do not touch is drawn again. A clip
-shows what becomes of it (`physics.fall`).
+shows it falling (`physics.fall`).
 Textures, lamps and materials are ours: docs/data/shapestacks_like.md.
 """
 

@@ -23,7 +23,7 @@ def symexp(x: Tensor, alpha: float = 1.0, *, as_released: bool = False) -> Tenso
 
 
 class SavedLatents(Domain):
-    """Vectors from elsewhere (BLIP, CLIP, BERT, a model of one's own), passed on as they are.
+    """Vectors from elsewhere (BLIP, CLIP, BERT, your own model), passed on as they are.
 
     Args:
         domain: name of the entry in a batch, (B, D).

@@ -112,7 +112,7 @@ class Text(Domain):
         return DomainOutput(latent=latent, heads=heads)
 
     def loss(self, batch: Multimodal, output: DomainOutput, step: int) -> Losses:
-        """What is named must be told; what is not named is no error."""
+        """What is named must be told; what is not named is not an error."""
         assert output.heads is not None
         rows, said = batch.domains["attr"], batch.domains["said"].float()
         target, found = to_vector(rows, image_size=self.image_size), output.heads["attributes"]
