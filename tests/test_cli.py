@@ -102,7 +102,7 @@ def test_a_mistake_is_answered_in_words(
         (["data", "make", "tetrominoes", "n=many"], "n=many: expected a number of scenes"),
         (["data", "make", "tetrominoes", "train=-8"], "train=-8: expected a number of scenes"),
         (["data", "convert", "tetrominoes", "source=x"], "use `objectscape data make tetrominoes`"),
-        (["data", "check", "damaged.h5"], "damaged.h5 is no HDF5 file"),
+        (["data", "check", "damaged.h5"], "damaged.h5 is not an HDF5 file"),
     ],
 )
 def test_a_mistake_with_data_is_answered_in_words(

@@ -306,7 +306,7 @@ def test_truncated_hdf5(file: Path) -> None:
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text.h5").write_text("hello")
-    with pytest.raises(ValueError, match="is no HDF5 file"):
+    with pytest.raises(ValueError, match="is not an HDF5 file"):
         HDF5Scenes(path=tmp_path / "text.h5")
     with h5py.File(tmp_path / "other.h5", "w") as raw:
         raw["imgs"] = [1]
