@@ -1,8 +1,8 @@
 """Slot Attention for object discovery (Locatello et al., "Object-Centric Learning with Slot Attention", NeurIPS 2020).
 
-An autoencoder whose bottleneck is a set. A full-resolution convolutional network turns each pixel into a token that
-has a position embedding; K slots, drawn from one shared Gaussian, compete for the tokens through attention that is normalized
-over the slots; each slot is drawn on its own as RGB and a mask logit; a softmax over the slots blends the pictures. The
+An autoencoder whose bottleneck is a set. A full-resolution convolutional network turns each pixel into a token with a
+position embedding; K slots, drawn from one shared Gaussian, compete for the tokens through attention that is normalized
+over the slots; each slot is decoded on its own as RGB and a mask logit; a softmax over the slots blends the images. The
 only objective is squared error, and the slots specialize on objects because each must explain its own pixels.
 
 Design decisions
