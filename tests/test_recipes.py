@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
+
 import pytest
 from hydra.utils import instantiate
 
-from objectscape.cli.config import load, options
+from objectscape.cli.config import load, options, parse, sweep_words
 
 OURS = ("tiny", "_like", "quickstart", "workspace/")
 PAPERS = [name for name in options("recipe") if not any(word in name for word in OURS)]
@@ -85,3 +88,22 @@ def test_the_genesis_code_on_other_multi_object_data(data: str, words: list[str]
     config = load(["recipe=genesis/multi_object", f"data.name={data}", "data.path=FILE", *words])
     assert instantiate(config.model).slots == config.model.slots
     assert instantiate(config.geco).goal == pytest.approx(0.5655 * 3 * config.model.image_size**2)
+
+
+@pytest.mark.parametrize("name", options("sweep"))
+def test_a_sweep_sets_what_its_recipe_has(name: str) -> None:
+    words = sweep_words(["recipe=space_time/pong", f"sweep={name}"])
+    sweeps = [override for override in parse(words) if override.is_sweep_override()]
+    jobs = math.prod(len(list(override.sweep_string_iterator())) for override in sweeps)
+    assert jobs == {"continuity": 10, "schedule": 8, "size_prior": 6}.get(name.split("/")[1], jobs)
+    assert jobs > 1
+    last = [f"{override.key_or_group}={list(override.sweep_string_iterator())[-1]}" for override in sweeps]
+    load(["recipe=space_time/pong", *last])
+
+
+def test_a_sweeps_values_give_way_to_those_of_the_user(tmp_path: Path) -> None:
+    assert sweep_words(["seed=7", "sweep=space_time/continuity"]) == ["seed=7", "model.continuity_weight=0,10"]
+    (tmp_path / "mine.yaml").write_text("batch_size: 8,16\n")
+    assert sweep_words([f"sweep={tmp_path / 'mine.yaml'}"]) == ["batch_size=8,16"]
+    with pytest.raises(ValueError, match="Did you mean 'space_time/continuity'"):
+        sweep_words(["sweep=space_time/continuty"])

@@ -32,6 +32,28 @@ def options(group: str) -> list[str]:
     return sorted(file.relative_to(root).with_suffix("").as_posix() for file in root.rglob("*.yaml"))
 
 
+def sweep_words(words: list[str]) -> list[str]:
+    """The words with each `sweep=NAME` replaced by the lists of values in recipes/sweep, or in a YAML file.
+
+    A value that the words give by themselves takes the place of the sweep's.
+
+    Raises:
+        ValueError: unknown sweep.
+    """
+    given = {word.partition("=")[0].lstrip("+") for word in words}
+    expanded = []
+    for word in words:
+        name = word.removeprefix("sweep=")
+        if name == word:
+            expanded.append(word)
+            continue
+        file = Path(name) if name.endswith(".yaml") else RECIPES / "sweep" / f"{name}.yaml"
+        if not file.is_file():
+            raise ValueError(unknown("sweep", name, options("sweep")))
+        expanded += [f"{key}={values}" for key, values in read_yaml(file).items() if key not in given]
+    return expanded
+
+
 def parse(words: list[str]) -> list[Override]:
     """Hydra's reading of `key=value` words.
 

@@ -32,6 +32,7 @@ def main(words: list[str]) -> int:
         "  objectscape train recipe=slot_attention/tetrominoes model.slots=7 trainer.max_steps=1000 seed=3\n"
         "  objectscape train recipe=slot_attention/tetrominoes data=folder data.path=my_images model.image_size=64\n"
         "  objectscape train --multirun recipe=slot_attention/tetrominoes seed=1,2,3 hydra/launcher=joblib\n"
+        "  objectscape train recipe=space_time/pong sweep=space_time/continuity        # the published sweep\n"
         "  objectscape train resume=runs/slot_attention/tetrominoes/20260101-120000-ab12\n"
         "  objectscape train config=RUN/config.yaml seed=4        # repeat a run with changes",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -47,8 +48,8 @@ def main(words: list[str]) -> int:
                 f"unknown option {word!r}; fields are written key=value, as in {word.strip('-').partition('=')[0]}=..."
                 f"{did_you_mean(word, ['--multirun', '--print-config', '--help'])}"
             )
-    if options.multirun:
-        return sweep(overrides)
+    if options.multirun or any(word.startswith("sweep=") for word in overrides):
+        return sweep(configs.sweep_words(overrides))
     special = {key: [w for w in overrides if w.startswith(f"{key}=")] for key in ("resume", "config")}
     rest = [w for w in overrides if not w.startswith(("resume=", "config="))]
     if special["resume"]:
