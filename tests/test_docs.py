@@ -167,6 +167,7 @@ def test_a_command_that_is_not_run_exists(words: list[str], capsys: pytest.Captu
 
 def check_settings(words: list[str]) -> None:
     """Settings that name no recipe (a resumed run's, say) are checked against the defaults alone."""
+    words = configs.sweep_words(words)
     prepared = configs.prepare(words)
     if any(override.is_sweep_override() for override in configs.parse(prepared)):
         return  # Hydra composes one of the values at a time, in the sweep itself
