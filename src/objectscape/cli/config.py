@@ -50,7 +50,7 @@ def sweep_words(words: list[str]) -> list[str]:
         file = Path(name) if name.endswith(".yaml") else RECIPES / "sweep" / f"{name}.yaml"
         if not file.is_file():
             raise ValueError(unknown("sweep", name, options("sweep")))
-        expanded += [f"{key}={values}" for key, values in read_yaml(file).items() if key not in given]
+        expanded += [f"{key!s}={values}" for key, values in read_yaml(file).items() if str(key) not in given]
     return expanded
 
 
