@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +12,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from objectscape.cli import main
+from objectscape.data.latents import Latents
+from objectscape.data.simple_shapes import SimpleShapesFolder, write_folder
 from objectscape.data.synthetic import captions
 from objectscape.data.synthetic.captions import Attributes
-from objectscape.data.synthetic.simple_shapes import published_labels
+from objectscape.data.synthetic.simple_shapes import SimpleShapes, published_labels
 from objectscape.data.synthetic.simple_shapes_render import render
 from objectscape.data.synthetic.simple_shapes_tasks import draw_hole, inside, odd_one_out, scaled
 
@@ -96,3 +100,31 @@ def test_holes_hold_out_about_what_their_intervals_say() -> None:
     assert 0.05 < both.float().mean() < 0.2 < either.float().mean() < 0.7
     with pytest.raises(ValueError, match="Did you mean 'rotation'"):
         inside(labels, {"rotatoin": (0, 1)})
+
+
+def test_the_published_layout_comes_back(tmp_path: Path) -> None:
+    labels = published_labels({"train": 6, "val": 3}, 1)
+    rng = random.Random(0)
+    texts = {
+        split: [captions.compose(a := Attributes.of(row), captions.draw_choices(rng, a)) for row in rows]
+        for split, rows in labels.items()
+    }
+    folder = write_folder(tmp_path / "shapes", labels, texts)
+    data = SimpleShapesFolder(path=folder, split="val", domains=["v", "attr", "t"])
+    batch = data.batch([2, 0])
+    np.testing.assert_array_equal(batch.domains["attr"], labels["val"][[2, 0], :8])
+    np.testing.assert_array_equal(batch.domains["t"][0], captions.tokens_of([texts["val"][2]])[0])
+    assert batch.domains["v"].shape == (2, 3, 32, 32)
+    assert batch.domains["v"].amax() > 40
+    with pytest.raises(FileNotFoundError, match="test_labels"):
+        SimpleShapesFolder(path=folder, split="test")
+
+
+def test_a_file_of_all_domains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["data", "make", "simple_shapes", "train=30", "val=5", "domains=[v,attr,t]", "path=shapes.h5"]
+    assert main(words) == 0
+    made, drawn = Latents(path="shapes.h5", split="val"), SimpleShapes(split="val", count=5, domains=["v", "attr", "t"])
+    assert len(Latents(path="shapes.h5")) == 30
+    for name, values in drawn.batch([1, 4]).domains.items():
+        assert torch.equal(made.batch([1, 4]).domains[name], values)

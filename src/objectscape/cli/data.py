@@ -218,13 +218,20 @@ def _target(settings: dict[str, str], name: str) -> Path:
 
 def _write(target: Path, splits: dict, seed: int | None, reader: str = "hdf5") -> int:
     from objectscape.data.formats.hdf5 import write_hdf5
+    from objectscape.data.latents import write_multimodal
+    from objectscape.scene import Multimodal
 
     target.parent.mkdir(parents=True, exist_ok=True)
     with Progress(console=errors, transient=True) as progress:
         task = progress.add_task(f"writing {target}")
-        spec = write_hdf5(
-            target, splits, seed=seed, progress=lambda done, total: progress.update(task, completed=done, total=total)
-        )
+
+        def show(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        if isinstance(next(iter(splits.values())).batch([0]), Multimodal):
+            spec, reader = write_multimodal(target, splits, progress=show), "latents"
+        else:
+            spec = write_hdf5(target, splits, seed=seed, progress=show)
     print_spec(spec)
     console.print(f"use it: objectscape train recipe=... data={reader} data.path={target}")
     return 0

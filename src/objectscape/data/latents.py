@@ -1,4 +1,4 @@
-"""What a model makes of a data set, as a data set: latents of one or more domains with everything else that was known.
+"""Files of several domains: latents that a model made of a data set with everything else that was known, or raw data.
 
 /                        attributes: format, name, origin (JSON {entry: hash of the model}), fields (JSON), notes
 /train/v_latent          (n, D) float32; entries end in "_latent" for the domain that they are latents of
@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from objectscape.names import unknown
 from objectscape.scene import Multimodal, Spec
 
 FORMAT = "objectscape latents"
+PIECE = 1024
 
 
 def write_latents(
@@ -61,6 +63,51 @@ def write_latents(
                 file.create_dataset(f"{split}/{entry}", data=values)
     os.replace(unfinished, target)
     return target
+
+
+def write_multimodal(
+    path: str | os.PathLike[str],
+    splits: Mapping[str, SceneDataset],
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Spec:
+    """Write data sets of `Multimodal` items to a file of the same layout, piece by piece.
+
+    Args:
+        path: of the new file.
+        splits: {split: data set}.
+        progress: called with (rows written, rows in all).
+
+    Raises:
+        FileExistsError: if there is such a file: nothing is overwritten.
+    """
+    target = Path(path).expanduser()
+    if target.exists():
+        raise FileExistsError(f"{target} exists and is not overwritten; delete it or choose another name.")
+    unfinished = target.with_name(f".{target.name}.part")
+    spec = next(iter(splits.values())).spec
+    total, done = sum(len(dataset) for dataset in splits.values()), 0
+    try:
+        with h5py.File(unfinished, "w") as file:
+            file.attrs["format"], file.attrs["name"], file.attrs["origin"] = FORMAT, spec.name, "{}"
+            fields = {name.removeprefix("domains/"): text for name, text in spec.fields.items()}
+            file.attrs["fields"] = json.dumps(fields)
+            for split, dataset in splits.items():
+                for first in range(0, len(dataset), PIECE):
+                    rows = range(first, min(first + PIECE, len(dataset)))
+                    batch: Any = dataset.batch(rows)
+                    for name, values in batch.domains.items():
+                        entry = f"{split}/{name}"
+                        if entry not in file:
+                            file.create_dataset(entry, (len(dataset), *values.shape[1:]), values.numpy().dtype)
+                        file[entry][rows.start : rows.stop] = values.numpy()
+                    done += len(rows)
+                    if progress is not None:
+                        progress(done, total)
+        os.replace(unfinished, target)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return replace(spec, splits={split: len(dataset) for split, dataset in splits.items()})
 
 
 class Latents(SceneDataset):
