@@ -109,9 +109,9 @@ class SimpleShapesFolder(SceneDataset):
             elif name == "t":
                 texts = _array(self.path / f"{self.split}_captions.npy")[: len(self)]
                 found[name] = torch.from_numpy(captions.tokens_of([str(text) for text in texts]))
-        for name, values in found.items():
-            if len(values) < len(self):
-                raise ValueError(f"{self.path}: {self.split} has {len(self)} labels but {len(values)} rows of {name}")
+        for name, rows in found.items():
+            if len(rows) < len(self):
+                raise ValueError(f"{self.path}: {self.split} has {len(self)} labels but {len(rows)} rows of {name}")
         return found
 
     def batch(self, indices: Sequence[int]) -> Any:
