@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.table import Table
 
 from objectscape.checkpoints.run_folder import RunFolder
-from objectscape.cli.common import console
+from objectscape.cli.common import console, note
 from objectscape.evaluation.results import as_csv, as_markdown, beside, compare, number
 
 
@@ -27,8 +27,10 @@ def main(words: list[str]) -> int:
     options = parser.parse_args(words)
     rows = compare([RunFolder.open(path) for path in options.runs], metrics=options.metrics)
     if not any(row["n"] for row in rows):
-        what = f"metrics {', '.join(options.metrics)} in" if options.metrics else "evaluations of"
-        raise ValueError(f"found no {what} these runs; run `objectscape evaluate RUN` first")
+        hint = "run `objectscape evaluate RUN` first"
+        if options.metrics:
+            raise ValueError(f"found no metrics {', '.join(options.metrics)} in these runs; {hint}")
+        note(f"found no evaluations of these runs; {hint}")
     if options.format == "json":
         print(json.dumps(rows, indent=2))
         return 0

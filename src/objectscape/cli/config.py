@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def readable(words: list[str]) -> list[str]:
             parser.parse_override(word)
         except HydraException:
             if equals and value and value[0] not in "[{(\"'":  # a list, dictionary or quotation with a slip of the pen
-                word = f"{key}='" + value.replace("'", "\\'") + "'"
+                word = f"{key}={_quoted(value)}"
         result.append(word)
     return result
 
@@ -107,8 +108,8 @@ def prune(config: DictConfig) -> DictConfig:
     return config
 
 
-def prepare(words: list[str]) -> list[str]:
-    """Check `key=value` words (sweeps included) and complete them for Hydra.
+def prepare(words: list[str], *, sweep: bool = False) -> list[str]:
+    """Check `key=value` words and complete them for Hydra. In a `sweep`, commas separate values, also of text.
 
     Arguments of a `_target_` that its YAML does not mention are accepted under the name the constructor gives them.
     `data=towers.Towers`, an import path, is a class of the user's own; so is `model=...`.
@@ -116,18 +117,13 @@ def prepare(words: list[str]) -> list[str]:
     Raises:
         ValueError: for unknown keys or names (with near matches) and values of the wrong type.
     """
-    words = [part for word in readable(words) for part in _own_class(word)]
+    words = [part for word in words for part in _own_class(word)]
     _trust(words)
+    whole = [w for w in words if w.partition("=")[0] in GROUPS or w.startswith("~") or "._target_=" in w]
+    base = _chosen(readable(whole))
+    words = readable(_literal(base, words, sweep=sweep))
     overrides = parse(words)
     chosen = [o for o in overrides if o.key_or_group in GROUPS and not o.is_delete()]
-    for override in chosen:
-        for name in _values(override):
-            if name not in options(override.key_or_group):
-                raise ValueError(unknown(override.key_or_group, name, options(override.key_or_group)))
-    own = [
-        w for w in words if w in ("~model", "~data") or w.lstrip("+").startswith(("model._target_=", "data._target_="))
-    ]
-    base = _compose([*(f"{o.key_or_group}={_values(o)[0]}" for o in chosen), *own])
     several = any(o.is_sweep_override() for o in chosen)  # and not every recipe mentions the same options
     prepared = []
     for override, word in zip(overrides, words, strict=True):
@@ -138,6 +134,62 @@ def prepare(words: list[str]) -> list[str]:
         recipes = [_values(o) for o in chosen if o.key_or_group == "recipe"]
         prepared += [f"name={r[0]}" if len(r) == 1 else "name=${hydra:runtime.choices.recipe}" for r in recipes]
     return prepared
+
+
+def _chosen(words: list[str]) -> DictConfig:
+    """The configuration of the groups and classes that the words name; of a sweep the first.
+
+    Raises:
+        ValueError: for an unknown one.
+    """
+    overrides = parse(words)
+    chosen = [o for o in overrides if o.key_or_group in GROUPS and not o.is_delete()]
+    for override in chosen:
+        for name in _values(override):
+            if name not in options(override.key_or_group):
+                raise ValueError(unknown(override.key_or_group, name, options(override.key_or_group)))
+    own = [
+        w for w in words if w in ("~model", "~data") or w.lstrip("+").startswith(("model._target_=", "data._target_="))
+    ]
+    return _compose([*(f"{o.key_or_group}={_values(o)[0]}" for o in chosen), *own])
+
+
+TEXT = re.compile(r"(str|(os\.)?PathLike(\[str\])?|(pathlib\.)?Path|None|Literal\[.*\])")
+OUR_TEXT = {"name": "str", "runs": "str", "run_dir": "str | None"}
+
+
+def _literal(config: DictConfig, words: list[str], *, sweep: bool = False) -> list[str]:
+    """The words, with the values of options that are text in quotes: a folder called 2024, null or a,b is a name."""
+    result = []
+    for word in words:
+        key, equals, value = word.partition("=")
+        kinds = _text_kinds(config, key.lstrip("+")) if equals and value else []
+        free = not (value[:1] in "'\"" and value[-1:] == value[:1]) and not value.startswith("${") and value != "???"
+        listed = sweep and ("," in value or re.match(r"(choice|range|glob|interval)\(", value))
+        if kinds and free and not listed and not (value == "null" and "None" in kinds):
+            word = f"{key}={_quoted(value)}"
+        result.append(word)
+    return result
+
+
+def _text_kinds(config: DictConfig, key: str) -> list[str]:
+    """The types that an option may have, if all of them are text."""
+    *parents, leaf = key.split(".")
+    annotation: str | None = OUR_TEXT.get(key)
+    if parents and parents[0] != "trainer":
+        node = OmegaConf.select(config, ".".join(parents))
+        target = node.get("_target_") if isinstance(node, DictConfig) else None
+        kind = building.kind_at(".".join(parents))
+        annotation = _annotation(target, kind, leaf) if target and kind else None
+    kinds = [part.strip() for part in (annotation or "").split(" | ")]
+    text = all(TEXT.fullmatch(part) for part in kinds) and kinds != ["None"]
+    return kinds if annotation and text else []
+
+
+def _quoted(value: str) -> str:
+    """A text as Hydra reads it back: quotes, and the backslashes before them, are escaped."""
+    escaped = re.sub(r"(\\*)(?='|$)", lambda match: match[1] * 2, value)
+    return "'" + escaped.replace("'", "\\'") + "'"
 
 
 def from_file(path: Path, words: list[str]) -> DictConfig:
@@ -154,9 +206,9 @@ def from_file(path: Path, words: list[str]) -> DictConfig:
     if lacking:
         raise ValueError(f"{path} has no {' and no '.join(lacking)}: it is not, or not all of, a run's configuration")
     config.run_dir = None  # that folder is taken
-    words = readable(words)
     _trust(words)
     building.check_file(config, str(path))
+    words = readable(_literal(config, words))
     for override, word in zip(parse(words), words, strict=True):
         if override.key_or_group in GROUPS:
             raise ValueError(f"{word}: the recipe, model and data are fixed by {path}; override their fields instead")
@@ -166,7 +218,7 @@ def from_file(path: Path, words: list[str]) -> DictConfig:
 
 def update(config: DictConfig, words: list[str]) -> None:
     """Set fields of a configuration to what `key=value` words say, with the checks of `prepare`."""
-    words = readable(words)
+    words = readable(_literal(config, words))
     for override, word in zip(parse(words), words, strict=True):
         _check(config, override, word)
         OmegaConf.update(config, override.key_or_group, override.value(), force_add=True)

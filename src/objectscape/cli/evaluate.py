@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from omegaconf import OmegaConf
 from rich.progress import track
 from rich.table import Table
 
@@ -23,7 +24,7 @@ from objectscape.cli.common import (
     open_model,
     split_words,
 )
-from objectscape.evaluation.results import ARROWS, number, write_result
+from objectscape.evaluation.results import ARROWS, file_name, number, write_result
 
 if TYPE_CHECKING:
     from torch import nn
@@ -105,13 +106,24 @@ def evaluate_run(run: RunFolder, words: list[str], options: argparse.Namespace) 
     chosen = read_questions([*_short_forms(options), *asks])
     model_words, data_words = split_words([word for word in words if word not in asks])
     device = device_of(options)
-    dataset = build_split(data_config(run, data_words), options.split)
+    described = data_config(run, data_words)
+    dataset = build_split(described, options.split)
     model = open_model(run.path, model_words)
     check_fit(model, dataset)
     loader = EvalLoader(dataset, batch_size=options.batch_size, images=options.images or None)
     batches = track(loader, description="evaluating", total=len(loader), console=errors, transient=True)
     evaluation = evaluate(model, batches, ask=_asked(chosen, model, dataset), device=device, seed=options.seed)
-    tag = options.tag or "-".join([dataset.spec.name, *(f"{key}={value}" for key, value in model_words.items())])
+    values = OmegaConf.to_container(described, resolve=True)
+    own = OmegaConf.to_container(run.config().get("data") or OmegaConf.create({}), resolve=True)
+    assert isinstance(values, dict)
+    assert isinstance(own, dict)
+    other = {k: v for k, v in values.items() if data_words and own.get(k) != v and k not in ("_target_", "path")}
+    named = {k: v for k, v in other.items() if own.get("_target_") == values["_target_"] and k != "variant"}
+    tag = options.tag or "-".join(
+        [dataset.spec.name, *(file_name(f"{k!s}={v}") for k, v in [*named.items(), *model_words.items()])]
+    )
+    asked: dict[str, Any] = {str(key): value for key, value in values.items()}
+    asked |= {"images": loader.images, "seed": options.seed, **model_words, **dict.fromkeys(asks, True)}
     path = write_result(
         run,
         evaluation,
@@ -121,6 +133,7 @@ def evaluate_run(run: RunFolder, words: list[str], options: argparse.Namespace) 
         seed=options.seed,
         images=loader.images,
         model=model_words,
+        asked=None if options.tag else asked,
         parameters=sum(p.numel() for p in model.parameters()),
     )
     write_readme(run)

@@ -34,6 +34,7 @@ from objectscape.evaluation.edits import interpolate, object_slots, redraw, swap
 from objectscape.evaluation.pictures import decoded_stages, object_traversals
 from objectscape.evaluation.questions.detect import find, visible_objects
 from objectscape.evaluation.report import write_readme
+from objectscape.evaluation.results import file_name
 from objectscape.evaluation.traversals import Latents, activeness, infer_latents
 from objectscape.metrics.activeness import latent_ranges, traversal_limits
 from objectscape.metrics.detection import CONFIDENT, match_labels
@@ -229,6 +230,8 @@ def show_run(paths: list[Path], settings: list[str], kinds: list[str], options: 
         fps = dataset.spec.fps or fps
         most = max(DEFAULTS[kind] if options.n is None else options.n * SCENES[kind] for kind in kinds)
         scene, name = dataset.batch(_numbers(options.first, most, len(dataset))), f"{dataset.spec.name}-{options.split}"
+    shown = [word.removeprefix("data.") for word in settings if not word.startswith(("data=", "data.path="))]
+    name = "-".join([name, *map(file_name, shown)])
     scene = scene.to(options.device)
     show = Show(run, model, replace(scene, image=scene.pixels), name, data_words, own, options, fps)
     for kind in kinds:

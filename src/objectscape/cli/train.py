@@ -136,7 +136,7 @@ def finish(run: RunFolder) -> None:
 
 def sweep(overrides: list[str]) -> int:
     """Train once per combination of comma-separated values, through Hydra's launcher."""
-    prepared = configs.prepare([word for word in overrides if not word.startswith("hydra")])
+    prepared = configs.prepare([word for word in overrides if not word.startswith("hydra")], sweep=True)
     given = {o.key_or_group: str(o.value()) for o in configs.parse(configs.readable(overrides))}
     stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     folder = Path(given.get("hydra.sweep.dir", f"{given.get('runs', 'runs')}/.multirun/{stamp}")).expanduser()

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -24,13 +25,24 @@ ARROWS = {"higher": "↑", "lower": "↓", "neither": ""}
 """Which way a score is better."""
 
 
-def write_result(run: RunFolder, evaluation: Evaluation, *, spec: Spec, split: str, name: str, **details: Any) -> Path:
-    """Write `evaluation/<name>-<split>.json`, replacing an earlier evaluation on the same data.
+def write_result(
+    run: RunFolder,
+    evaluation: Evaluation,
+    *,
+    spec: Spec,
+    split: str,
+    name: str,
+    asked: Mapping[str, Any] | None = None,
+    **details: Any,
+) -> Path:
+    """Write `evaluation/<name>-<split>.json`, replacing an earlier answer to the same question.
 
+    One that was asked otherwise (`asked`: data, images, seed, ...) stays; the new name then says what differs.
     `headline` in it says which scores to look at first, and how, so that a reader needs to know no question.
     """
-    path = run.path / "evaluation" / f"{name}-{split}.json"
+    path = _free_name(run.path / "evaluation", name, split, dict(asked or {}))
     content = {
+        "asked": dict(asked or {}),
         "data": spec.to_dict(),
         "split": split,
         "time": time.strftime("%Y-%m-%d %H:%M:%S"),
@@ -54,9 +66,35 @@ def write_result(run: RunFolder, evaluation: Evaluation, *, spec: Spec, split: s
     return path
 
 
+def _free_name(folder: Path, name: str, split: str, asked: dict[str, Any]) -> Path:
+    path = folder / f"{name}-{split}.json"
+    if not path.is_file() or not asked:
+        return path
+    before = read_json(path).get("asked") or asked
+    differing = [key for key in {**before, **asked} if before.get(key) != asked.get(key)]
+    if not differing:
+        return path
+    words = "-".join(f"{key}={asked.get(key)}" for key in differing)
+    return _free_name(folder, f"{name}-{file_name(words)}", split, asked)
+
+
+def file_name(text: str) -> str:
+    """A text as part of a file's name."""
+    return re.sub(r"[^\w.=+-]+", "_", text)[:100]
+
+
 def read_results(run: RunFolder) -> dict[str, dict[str, Any]]:
     """{file stem: content} of every evaluation of a run."""
-    return {file.stem: read_json(file) for file in sorted((run.path / "evaluation").glob("*.json"))}
+    results = {}
+    for file in sorted((run.path / "evaluation").glob("*.json")):
+        results[file.stem] = content = read_json(file)
+        scores = content.get("scores")
+        good = isinstance(scores, dict) and all(
+            isinstance(score, dict) and isinstance(score.get("mean"), int | float) for score in scores.values()
+        )
+        if not good or not isinstance(content.get("data"), dict) or not isinstance(content.get("headline", {}), dict):
+            raise ValueError(f"{file} is damaged: it is no evaluation of objectscape")
+    return results
 
 
 def headline_of(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -49,6 +49,11 @@ def hard_segments(masks: Tensor) -> Tensor:
     return slots - (largest * rank[:, None, None, None]).amax(-4).squeeze(-3)
 
 
+def _countable(labels: Tensor) -> Tensor:
+    """Labels of the unsigned types that torch only stores, as int64."""
+    return labels.long() if labels.dtype in (torch.uint16, torch.uint32, torch.uint64) else labels
+
+
 def contingency(true: Tensor, pred: Tensor, *, per_frame: bool = False) -> Tensor:
     """Count, for each image, the pixels with true label i and predicted label j.
 
@@ -66,6 +71,7 @@ def contingency(true: Tensor, pred: Tensor, *, per_frame: bool = False) -> Tenso
         ValueError: if shapes or types do not fit, the batch is empty, or labels are so large that they cannot be
             consecutive numbers.
     """
+    true, pred = _countable(true), _countable(pred)
     if true.is_floating_point() or true.ndim not in (3, 4):
         raise ValueError(f"true segments are {_describe(true)}; expected integer labels (B, [T,] H, W).")
     if not true.numel():
