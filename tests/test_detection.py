@@ -250,6 +250,14 @@ def test_an_oracle_answers_both_questions_perfectly() -> None:
     assert "relevant_box_f" in str(evaluation)
 
 
+def test_the_classifier_of_an_evaluation_is_the_models_and_can_be_saved(tmp_path: Path) -> None:
+    file = tmp_path / "classes.safetensors"
+    evaluate(Oracle(), [frames()], ask=[Classify(save=str(file), names=("ball", "player", "score"))])
+    classifier = RidgeClassifier.load(file)
+    assert classifier.weight.shape == (2, 3), "fitted to the model's latents, not to places"
+    assert classifier.name(int(classifier.predict(torch.tensor([0.0, 1.0, 0.0])))) == "player"
+
+
 def test_a_detector_that_is_off_is_told_so() -> None:
     evaluation = evaluate(Oracle(shift=30.0), [frames()], ask=[Detect()])
     assert evaluation["relevant_box_f_iou_50"].mean < 0.2

@@ -335,7 +335,7 @@ def test_describe_names_what_is_where() -> None:
     there = found.confidence[0] > 0.5
     labels = torch.arange(int(there.sum())) % 2
     classifier = RidgeClassifier.fit(
-        found.latents[0][there], labels, alpha=1e-6, names=["a", "b"], model=model.foreground.fingerprint()
+        found.latents[0][there], labels, alpha=1e-6, names=["a", "b"], model=model.fingerprint()
     )
     description = model.describe(image, classifier)
     assert set(description) <= {"a", "b"}

@@ -345,6 +345,10 @@ class Space(Model[Scene, SpaceOutput]):
             boxes=boxes_of(where, (self.image_size, self.image_size)), confidence=probability, latents=rest[..., 1:]
         )
 
+    def fingerprint(self) -> str:
+        """What tells this model's objects from another's: a classifier keeps it."""
+        return self.foreground.fingerprint()
+
     @torch.no_grad()
     def describe(self, image: Tensor, classifier: Classifier | None) -> dict[str, list[tuple[float, ...]]]:
         """What is where in one image, by class.
@@ -360,7 +364,7 @@ class Space(Model[Scene, SpaceOutput]):
         Raises:
             ValueError: if the classifier belongs to another model.
         """
-        if classifier is not None and classifier.model not in ("", self.foreground.fingerprint()):
+        if classifier is not None and classifier.model not in ("", self.fingerprint()):
             raise ValueError("the classifier belongs to another model; fit one to this model's objects")
         pixels = Scene(image=image[None].to(self.foreground.cell_centers.device)).pixels
         check_images(pixels, self.image_size)

@@ -12,8 +12,13 @@ from objectscape.contract import Decomposes, Detects
 from objectscape.evaluation.questions.detect import find, visible_objects
 from objectscape.evaluation.questions.question import Answer, Question, Score, higher, neither
 from objectscape.metrics.detection import CONFIDENT, match_labels
-from objectscape.metrics.few_shot import SHOTS, class_scores
-from objectscape.scene import Detections, Scene, Tensors
+from objectscape.metrics.few_shot import SHOTS, RidgeClassifier, class_scores
+from objectscape.scene import Detections, Scene, Tensors, record
+
+
+@record
+class Places(Detections):
+    """The true boxes with their places as latents."""
 
 
 class Classify(Question):
@@ -24,6 +29,8 @@ class Classify(Question):
 
     Args:
         shots: how many objects of each class the classifiers see.
+        save: file for a classifier fitted to all objects (safetensors), for `model.describe(image, classifier)`.
+        names: of the classes, which it keeps.
     """
 
     name = "classify"
@@ -41,8 +48,9 @@ class Classify(Question):
     quick = False
     look: Callable[[nn.Module, Any], Any] = staticmethod(find)
 
-    def __init__(self, *, shots: tuple[int, ...] = SHOTS) -> None:
-        self.shots = tuple(shots)
+    def __init__(self, *, shots: tuple[int, ...] = SHOTS, save: str = "", names: tuple[str, ...] = ()) -> None:
+        self.shots, self.save, self.names = tuple(shots), save, tuple(names)
+        self.trivial = False
         self.seen: dict[str, list[tuple[Tensor, Tensor]]] = {"": [], "all_": []}
 
     @classmethod
@@ -51,6 +59,7 @@ class Classify(Question):
         return finds and isinstance(batch, Scene) and batch.boxes is not None and batch.labels is not None
 
     def update(self, batch: Scene, seen: Detections) -> None:
+        self.trivial = isinstance(seen, Places)
         if batch.image.ndim == 5:
             batch, seen = batch.fold_time(), seen.fold_time()
         assert batch.boxes is not None
@@ -70,6 +79,10 @@ class Classify(Question):
             for name, value in class_scores(latents, labels, shots=self.shots, seed=self.seed).items():
                 name = name if name.startswith("few_shot") else f"class_{name}"
                 scores[prefix + name] = Score(value, float("nan"), len(labels))
+        if self.save and not self.trivial:
+            latents, labels = (torch.cat(values) for values in zip(*self.seen[""], strict=True))
+            fingerprint = getattr(model, "fingerprint", str)()
+            RidgeClassifier.fit(latents, labels, names=self.names, model=fingerprint).save(self.save)
         return Answer(scores)
 
     def baseline(self, batch: Scene) -> Detections:
@@ -78,4 +91,4 @@ class Classify(Question):
         height, width = batch.image.shape[-2:]
         places = batch.boxes / batch.boxes.new_tensor([width, height, width, height])
         present = visible_objects(batch).to(places)
-        return Detections(boxes=batch.boxes, confidence=present, latents=places)
+        return Places(boxes=batch.boxes, confidence=present, latents=places)
