@@ -183,6 +183,10 @@ def test_what_cannot_detect_or_be_seen_is_explained() -> None:
     )
     with pytest.raises(ValueError, match="obs_type='rgb'"):
         ObjectObservation(ram, Brightest()).reset()
+    frames = make_environment("ALE/Pong-v5", frame_skip=4, sticky=0.0)
+    swapped = gymnasium.wrappers.TransformObservation(frames, lambda frame: frame[..., ::-1], frames.observation_space)
+    with pytest.raises(ValueError, match="the frames are BGR"):
+        ObjectObservation(swapped, Brightest()).reset()
 
 
 def test_memory_and_motion_as_detectors() -> None:

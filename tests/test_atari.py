@@ -14,6 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 from objectscape.cli import main
 from objectscape.data.atari import motion
+from objectscape.data.atari.colors import red_blue_exchanged
 from objectscape.data.atari.labels import GAMES, Kind, game
 from objectscape.data.atari.record import AtariRecording
 from objectscape.data.atari.stacks import AtariStacks
@@ -138,6 +139,14 @@ def test_a_table_for_another_game_takes_three_lines() -> None:
         GAMES.pop("Breakout", None)
 
 
+@pytest.mark.parametrize("name", ["Pong", "MsPacman", "Skiing"])
+def test_exchanged_colors_are_noticed(name: str) -> None:
+    frame = AtariRecording(game=name, count=1, frames=1).batch([0]).image[0].permute(1, 2, 0).numpy()
+    assert not red_blue_exchanged(frame)
+    assert red_blue_exchanged(frame[..., ::-1])
+    assert not red_blue_exchanged(np.full_like(frame, 90))
+
+
 # --- recording
 
 
@@ -222,6 +231,28 @@ def test_an_agent_is_any_callable() -> None:
     scene = pong(agent=up, count=2).batch([0, 1])
     assert scene.actions is not None
     assert scene.actions[..., 2].all()
+
+
+def test_an_agent_that_stable_baselines_saved(tmp_path: Path) -> None:
+    baselines = pytest.importorskip("stable_baselines3")
+    frames = gymnasium.spaces.Box(0, 255, (84, 84, 4), np.uint8)
+
+    class Frames(gymnasium.Env):  # type: ignore[type-arg]
+        observation_space, action_space = frames, gymnasium.spaces.Discrete(6)
+
+    baselines.PPO("CnnPolicy", Frames(), seed=3, device="cpu").save(tmp_path / "ppo.zip")
+    scene = pong(agent=f"ppo:{tmp_path / 'ppo.zip'}", count=2).batch([0, 1])
+    assert torch.equal(scene.image, pong(agent=f"ppo:{tmp_path / 'ppo.zip'}", count=2).batch([0, 1]).image)
+    assert scene.actions is not None
+    with pytest.raises(ValueError, match="does not hold the weights of DQN"):
+        pong(agent=f"dqn:{tmp_path / 'ppo.zip'}", count=2).batch([0])
+
+
+def test_a_saved_agent_is_looked_for() -> None:
+    with pytest.raises(ValueError, match="unknown algorithm 'sac'"):
+        pong(agent="sac:model.zip")
+    with pytest.raises(FileNotFoundError, match="that Stable-Baselines3 saved"):
+        pong(agent="ppo:model.zip")
 
 
 def test_a_files_agent_is_not_imported() -> None:

@@ -18,6 +18,7 @@ except ModuleNotFoundError as error:
 
 from objectscape.agents.observation import COLUMNS, ObjectTable
 from objectscape.contract import Detects
+from objectscape.data.atari.colors import red_blue_exchanged
 from objectscape.scene import Detections, Scene
 
 Classifier = Any
@@ -37,6 +38,7 @@ class _Seeing:
         self.detector, self.table, self.classifier = detector, table, classifier
         size = getattr(detector, "image_size", None) if image_size is None else image_size
         self.size: tuple[int, int] | None = (size, size) if isinstance(size, int) else size  # H, W
+        self._first = True
         if isinstance(detector, nn.Module):
             detector.eval()
 
@@ -55,6 +57,9 @@ class _Seeing:
                 "(H, W, 3) uint8: make the environment with obs_type='rgb', or wrap it in "
                 "gymnasium.wrappers.AddRenderObservation."
             )
+        if self._first and red_blue_exchanged(frames[0]):
+            raise ValueError("the frames are BGR (red and blue exchanged); models see RGB: turn them with [..., ::-1].")
+        self._first = False
         if self.size is not None and frames.shape[1:3] != self.size:
             size = (self.size[1], self.size[0])
             resized = [Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS) for frame in frames]

@@ -134,7 +134,7 @@ def make(name: str, settings: dict[str, str]) -> int:
     if name == MAKERS["video"] and "source" not in settings:
         raise ValueError("say which film: objectscape data make video source=FILM path=film.h5")
     for key in ("agent", "labels"):  # the user's own function, by its import path
-        if name == MAKERS["atari"] and "." in settings.get(key, ""):
+        if name == MAKERS["atari"] and "." in settings.get(key, "") and ":" not in settings[key]:
             trust(settings[key].rpartition(".")[0])
     if "count" not in configs.arguments(_config(name, {})._target_, "data"):
         raise ValueError(f"{name} is read from files, not rendered; use `objectscape data convert {name}`")

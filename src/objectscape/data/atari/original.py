@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from objectscape.data.atari.colors import red_blue_exchanged
 from objectscape.data.dataset import SPLITS, SceneDataset
 from objectscape.data.folder import read_rgb
 from objectscape.data.formats.opening import existing_folder
@@ -43,7 +44,8 @@ class AtariFolder(SceneDataset):
         path: the folder of a game.
         split: "train", "val" or "test".
         kind: "rgb" or "space_like"; None for what is there, in this order.
-        swapped: red and blue are exchanged on the disk; None: in space_like and in folders of images alone.
+        swapped: red and blue are exchanged on the disk; None: in space_like, in folders of images alone, and
+            where the colors are the console's the other way round.
 
     Raises:
         FileNotFoundError: no such folder.
@@ -79,7 +81,8 @@ class AtariFolder(SceneDataset):
         self.frames = lengths.pop()
         first = next(stack[0] for stacks in self.stacks for stack in stacks)
         alone = not any(part in KINDS for part in first.parts)
-        self.swapped = ("space_like" in first.parts or alone) if swapped is None else swapped
+        usual = "space_like" in first.parts or alone or red_blue_exchanged(np.array(read_rgb(first)))
+        self.swapped = usual if swapped is None else swapped
         tables = [self._table(file) for stacks in self.stacks for stack in stacks for file in stack]
         self.rows = max((len(table) for table in tables), default=0)
         self.classes = sorted({row[5] for table in tables for row in table})

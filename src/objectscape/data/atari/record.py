@@ -21,6 +21,7 @@ import torch
 from objectscape.building import check_target
 from objectscape.data.atari import games
 from objectscape.data.atari.labels import GAMES, Game
+from objectscape.data.atari.saved_agent import saved_agent
 from objectscape.data.dataset import SPLITS, SceneDataset
 from objectscape.names import unknown
 from objectscape.scene import Scene, Spec
@@ -70,8 +71,9 @@ class AtariRecording(SceneDataset):
         frames: T of a stack; 1 gives still images.
         every: steps of one life from stack to stack, of which the last `frames` are kept.
         independent: still images at random times, 100 steps apart on average.
-        agent: "random", "held" (random actions, each for 1 to 7 steps), the import path of a function that takes the
-            environment and returns an agent, or such a function. An agent maps a frame and a generator to an action.
+        agent: "random", "held" (random actions, each for 1 to 7 steps), "ppo:FILE.zip" (or a2c, dqn: a network that
+            Stable-Baselines3 saved), the import path of a function that takes the environment and returns an agent, or
+            such a function. An agent maps a frame and a generator to an action.
         frame_skip: emulated frames per step; the action is repeated.
         sticky: probability that the emulator repeats the previous action instead.
         two_frame_maximum: a frame is the maximum of the last two emulated ones: shows what flickers.
@@ -412,6 +414,9 @@ def find_agent(agent: str | AgentMaker) -> AgentMaker:
         return agent
     if agent in AGENTS:
         return {"random": random_agent, "held": held_agent}[agent]
+    algorithm, colon, file = agent.partition(":")
+    if colon:
+        return saved_agent(file, algorithm)
     if "." not in agent:
         raise ValueError(f"{unknown('agent', agent, AGENTS)} Or the import path of your own function.")
     found = import_path(agent, "agent")
