@@ -154,17 +154,15 @@ def test_validation_asks_quick_questions_only() -> None:
     asking = Asking(model.eval(), quick=True)
     asking.update(batches(2)[0])
     evaluation = asking.compute()
-    assert set(evaluation.answers) == {"decompose", "detect", "reconstruct", "bound"}
+    assert {"decompose", "reconstruct", "bound"} <= set(evaluation.answers)
+    assert all(QUESTIONS[name].quick for name in evaluation.answers)
     assert not evaluation.baseline
     assert not any(name.startswith("kl") and name[-1].isdigit() for name in evaluation.scores), "no slot by itself"
 
 
 def test_every_score_has_a_meaning() -> None:
     model = MONet(image_size=32, slots=3)
-    of_clips = {"follow", "predict"}
-    evaluation = evaluate(
-        model, batches(40, 20), ask=[kind() for name, kind in QUESTIONS.items() if name not in of_clips]
-    )
+    evaluation = evaluate(model, batches(40, 20))
     assert {"ari_fg", "ari_fg_decoded", "kl", "frechet_small", "activeness"} <= evaluation.scores.keys()
     for name in evaluation.scores:
         assert meaning_of(name) is not None, name
@@ -239,7 +237,8 @@ def test_evaluate_prints_the_headline_and_writes_everything(run: Path, capsys: p
     content = json.loads((run / "evaluation" / "tetrominoes-test.json").read_text())
     assert {"ari_fg", "msc_fg", "psnr"} <= content["scores"].keys()
     assert content["baseline"]["ari_fg"]["n"] == 8
-    assert list(content["headline"]) == ["ari_fg", "ari", "miou", "mse"]
+    assert list(content["headline"])[:3] == ["ari_fg", "ari", "miou"]
+    assert "mse" in content["headline"]
     assert content["headline"]["ari_fg"] == {"label": "ARI-FG", "better": "higher", "passing": 0.9, "quick": True}
     assert main(["evaluate", str(run), "--images", "8", "--device", "cpu", "--all", "--no-latents"]) == 0
     assert "msc_fg" in capsys.readouterr().out
