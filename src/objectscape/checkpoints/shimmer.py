@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from objectscape.checkpoints.bimgw import by_order, read_lightning
 from objectscape.models.domains.attributes import AttributeVAE
 from objectscape.models.domains.latents import SavedLatents
+from objectscape.models.domains.text_gru import TextGRU
 from objectscape.models.domains.visual_vae import VisualVAE
 from objectscape.models.global_workspace import GlobalWorkspace
 from objectscape.nn.selection import AttentionSelection
@@ -152,6 +153,40 @@ def convert_attention(weights: Mapping[str, Tensor], config: Mapping[str, Any]) 
     return found
 
 
+GRU_NAMES = {
+    "encoder": "projector",
+    "mean": "q_mean",
+    "logvar": "q_logvar",
+    "decoder": "projector_dec",
+    "words": "embeddings",
+    "gru": "decoder",
+    "head": "text_head",
+}
+
+
+def build_text(config: Mapping[str, Any]) -> TextGRU:
+    """Our GRU text module from shimmer-ssd's settings."""
+    return TextGRU(
+        input_size=config.get("in_dim", 768),
+        latent_size=config["latent_dim"],
+        hidden_size=config["hidden_dim"],
+        vocabulary=config["vocab_size"],
+        length=config["seq_length"],
+        gru_layers=config.get("gru_layers", 2),
+        reconstruction_weight=config.get("reconstruction_coef", 1.0),
+        kl_weight=config.get("kl_coef", 0.1),
+    )
+
+
+def convert_text(weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
+    """shimmer-ssd's GRU text module -> ours, differentiably."""
+    found = {}
+    for key in build_text(config).state_dict():
+        top, rest = key.split(".", 1)
+        found[key] = weights[f"{GRU_NAMES[top]}.{rest}"]
+    return found
+
+
 # --- files ---
 
 
@@ -205,6 +240,8 @@ def build(config: Mapping[str, Any]) -> nn.Module:
     """Our model for what `read` found."""
     if "domain_latent_dims" in config:
         return build_workspace(config)
+    if "vocab_size" in config:
+        return build_text(config)
     return build_attributes(config) if "hidden_dim" in config else build_vae(config)
 
 
@@ -212,4 +249,6 @@ def convert(weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[st
     """Its weights for `build`'s model; the workspace's domains have no weights: their latents are passed through."""
     if "domain_latent_dims" in config:
         return convert_workspace(weights, config)
+    if "vocab_size" in config:
+        return convert_text(weights, config)
     return convert_attributes(weights, config) if "hidden_dim" in config else convert_vae(weights, config)

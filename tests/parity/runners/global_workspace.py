@@ -12,6 +12,7 @@ from torch.func import functional_call
 from objectscape.checkpoints import bimgw, shimmer
 from objectscape.models.domains.attributes import Attributes, to_rows, to_vector
 from objectscape.models.domains.latents import symexp, symlog
+from objectscape.models.domains.text_gru import AttributeReader
 from objectscape.models.domains.text_vae import TextVAE
 from objectscape.models.domains.visual_vae import VisualVAE
 from objectscape.nn.contrastive import LOG_SCALE, clip_loss, info_nce, vse_loss
@@ -401,7 +402,48 @@ def run_ssd_attributes(case: Case) -> None:
     case.finish()
 
 
+def run_ssd_gru(case: Case) -> None:
+    leaves, inputs, config = case.weights(requires_grad=True), case.inputs(), case.config
+    model = shimmer.build_text(config).eval()
+    params = shimmer.convert_text(leaves, config)
+    batch = everyone({"t": inputs["bert"], "tokens": inputs["tokens"]})
+    output, losses = look_into(model, params, lambda m: (o := m(batch), m.loss(batch, o, 0)))
+    written = look_into(model, params, lambda m: m.write(output.latent))
+    reader = AttributeReader(latent_size=config["latent_dim"], hidden_size=config["text2attr_hidden"])
+    names = {"numbers": "pred_attr", "kind": "pred_cat"}
+    heads = {k: leaves[f"text2attr/{names[k.split('.')[0]]}.{k.split('.', 1)[1]}"] for k in reader.state_dict()}
+    kind = inputs["category_onehot"].argmax(1)
+    of_class, of_numbers = look_into(reader, heads, lambda m: m.losses(output.latent, kind, inputs["attributes"]))
+    told = look_into(reader, heads, lambda m: m(output.latent))[:, :3].argmax(1)
+    computed = {
+        "mean": output.latent,
+        "logvar": output.logvar,
+        "decode/token_logits": written,
+        "decode/tokens": written.argmax(2),
+        "bert_reconstruction": output.decoded,
+        "teacher_forced/token_logits": output.heads["tokens"],
+        "token_loss": losses.terms["words"],
+        "token_accuracy": losses.terms["accuracy"],
+        "train/kl_loss": losses.terms["kl"],
+        "train/reconstruction_loss": losses.terms["rec"],
+        "train/total_loss": losses.total,
+        "train/loss": losses.terms["words"],
+        "train/acc": losses.terms["accuracy"],
+        "text2attr/train/loss_cat": of_class,
+        "text2attr/train/loss_attr": of_numbers,
+        "text2attr/train/acc_cat": (told == kind).float().mean(),
+        "text2attr/train/loss": of_class + of_numbers,
+    }
+    for name in case.group("outputs"):
+        case.compare(name, computed[name])
+    case.compare_gradients(
+        losses.total, leaves, skip=tuple(k for k in case.group("grad_norms") if k.startswith("text2attr"))
+    )
+    case.finish()
+
+
 KINDS = {
+    "global_workspace/ssd_text_gru": run_ssd_gru,
     "metrics/gw_contrastive_losses": run_contrastive,
     "simple_shapes/normalise": run_normalize,
     "global_workspace/bimgw_vae": lambda case: run_vae(case, bimgw, released=True),
