@@ -6,8 +6,8 @@ import math
 
 import torch
 
-from objectscape.evaluation.questions.translate import guess_odd
 from objectscape.metrics.attributes import attribute_errors, attribute_words, recall
+from objectscape.nn.odd_one_out import distance_logits
 
 
 def test_errors_of_a_known_difference() -> None:
@@ -38,4 +38,4 @@ def test_recall_finds_a_counterpart_and_misses_another() -> None:
 
 def test_the_odd_state_is_the_far_one() -> None:
     states = torch.tensor([[[0.0], [5.0], [0.1]], [[1.0], [1.0], [9.0]]])
-    assert guess_odd(states).tolist() == [1, 2]
+    assert distance_logits(states).argmax(1).tolist() == [1, 2]

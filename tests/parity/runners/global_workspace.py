@@ -16,6 +16,7 @@ from objectscape.models.domains.text_gru import AttributeReader
 from objectscape.models.domains.text_vae import TextVAE
 from objectscape.models.domains.visual_vae import VisualVAE
 from objectscape.nn.contrastive import LOG_SCALE, clip_loss, info_nce, vse_loss
+from objectscape.nn.odd_one_out import OddClassifier, distance_logits, swap_one
 from objectscape.nn.selection import EqualSelection, one_hot_weights, random_weights
 from objectscape.scene import Multimodal
 from tests.parity.case import Case
@@ -442,7 +443,44 @@ def run_ssd_gru(case: Case) -> None:
     case.finish()
 
 
+def run_odd_one_out(case: Case) -> None:
+    leaves, inputs, config = case.weights(requires_grad=True), case.inputs(), case.config
+    label, place = inputs["label"].long(), inputs["swap_index"].long()
+    states = {
+        d: torch.stack(
+            [
+                (inputs[f"{d}/{i}"] @ leaves[f"encoders.{d}.0.weight"].T + leaves[f"encoders.{d}.0.bias"]).tanh()
+                for i in range(3)
+            ],
+            1,
+        )
+        for d in "vt"
+    }
+    mixed = swap_one(states["v"], states["t"], place)
+    classifier = OddClassifier(state_size=config["z_size"], hidden_size=config["hidden"])
+    weights = {key: leaves[key.replace("layers", "classifier")] for key in classifier.state_dict()}
+    losses = {}
+    for kind, judge in (
+        ("mlp", lambda x: look_into(classifier, weights, lambda m: m(x))),
+        ("dist", distance_logits),
+    ):
+        for name, found in (("v", states["v"]), ("t", states["t"]), ("cross_modal", mixed)):
+            logits = judge(found)
+            loss = nn.functional.cross_entropy(logits, label)
+            case.compare(f"{kind}/logits_{name}", logits)
+            case.compare(f"{kind}/{name}_loss", loss)
+            case.compare(f"{kind}/{name}_acc", (logits.argmax(1) == label).float().mean())
+            losses[f"{kind}/{name}"] = loss
+        case.compare(f"{kind}/cross_modal_v_prop", (judge(mixed).argmax(1) == place).float().mean())
+        case.compare(f"{kind}/loss", losses[f"{kind}/v"])
+    for d in "vt":
+        case.compare(f"latents/{d}", states[d])
+    case.compare_gradients(losses["mlp/v"], leaves)
+    case.finish()
+
+
 KINDS = {
+    "global_workspace/bimgw_odd_one_out": run_odd_one_out,
     "global_workspace/ssd_text_gru": run_ssd_gru,
     "metrics/gw_contrastive_losses": run_contrastive,
     "simple_shapes/normalise": run_normalize,

@@ -13,6 +13,7 @@ from objectscape.contract import Translates
 from objectscape.data.synthetic.simple_shapes_tasks import odd_one_out
 from objectscape.evaluation.questions.question import Answer, Means, Question, Score, higher, lower
 from objectscape.metrics.attributes import WORDS, attribute_errors, attribute_words, recall
+from objectscape.nn.odd_one_out import distance_logits
 from objectscape.scene import Multimodal, Tensors
 
 ROWS = ("attr", "t")
@@ -116,7 +117,13 @@ class Translate(Question):
         if states and len(rows) >= LEAST_FOR_ODD:
             triplets, odd = odd_one_out(rows.cpu(), LEAST_FOR_ODD, self.seed)
             for name, values in states.items():
-                found.add({f"odd_one_out_{name}": (guess_odd(values[triplets]) == odd.to(values.device)).float()})
+                found.add(
+                    {
+                        f"odd_one_out_{name}": (
+                            distance_logits(values[triplets]).argmax(1) == odd.to(values.device)
+                        ).float()
+                    }
+                )
         return Answer({**scores, **found.scores()})
 
     def baseline(self, batch: Multimodal) -> dict[str, Any]:
@@ -128,10 +135,3 @@ class Translate(Question):
             if source is not None:
                 decoded[key] = source.roll(1, 0)
         return {"decoded": decoded, "states": {}, "terms": {}}
-
-
-def guess_odd(states: Tensor) -> Tensor:
-    """(B, 3, k) states of triplets -> (B,) the one whose two companions are nearest to each other."""
-    distance = (states[:, :, None] - states[:, None]).square().mean(3)  # (B, 3, 3)
-    apart = torch.stack([distance[:, 1, 2], distance[:, 0, 2], distance[:, 0, 1]], 1)
-    return apart.argmin(1)
