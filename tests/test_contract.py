@@ -64,7 +64,12 @@ def test_every_model_keeps_the_contract(name: str, scene: Scene) -> None:
     check_model(small(name), scene, without_gradient=NO_GRADIENT.get(name, ()))
 
 
-@pytest.mark.parametrize("name", SMALL)
+# the slots of its untrained network share all pixels, and which of them is left out is a matter of rounding:
+# tests/test_instance_coloring.py compares what it draws before that
+NOT_IN_BFLOAT16 = {"instance_coloring"}
+
+
+@pytest.mark.parametrize("name", sorted(SMALL.keys() - NOT_IN_BFLOAT16))
 def test_bfloat16_is_close(name: str, scene: Scene) -> None:
     model = small(name).eval()
     results = []

@@ -272,6 +272,21 @@ def test_evaluation_does_not_depend_on_the_batch() -> None:
     torch.testing.assert_close(model(scene()[1:]).recon, model(scene())[1:].recon)
 
 
+def test_bfloat16_is_finite_and_close() -> None:
+    """With all slots, as in training: what is left out in evaluation is decided by less than bf16 resolves."""
+    model, results = small(noise=0.0), []
+    for enabled in (False, True):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            results.append(model(scene(), noise=scores(0, 2, 7, 7)))
+            evaluated = model.eval()(scene())
+            model.train()
+        assert evaluated.recon.isfinite().all()
+        torch.testing.assert_close(evaluated.masks.sum(1).float(), torch.ones(2, 1, 35, 35), rtol=0, atol=1e-2)
+    full, half = results
+    assert (half.recon - full.recon).abs().mean() < 0.02
+    assert (half.masks - full.masks).abs().mean() < 0.02
+
+
 def test_decoding_follows_the_slot() -> None:
     """The same slot at a center one token further draws the same picture one patch further."""
     model = small().eval()
