@@ -13,6 +13,7 @@ from torch import Tensor
 
 from objectscape.contract import Model
 from objectscape.evaluation.asking import evaluate
+from objectscape.evaluation.questions import meaning_of
 from objectscape.evaluation.questions.classify import Classify
 from objectscape.evaluation.questions.detect import Detect
 from objectscape.metrics.detection import (
@@ -256,6 +257,16 @@ def test_the_classifier_of_an_evaluation_is_the_models_and_can_be_saved(tmp_path
     classifier = RidgeClassifier.load(file)
     assert classifier.weight.shape == (2, 3), "fitted to the model's latents, not to places"
     assert classifier.name(int(classifier.predict(torch.tensor([0.0, 1.0, 0.0])))) == "player"
+
+
+def test_scores_of_a_set_of_boxes_point_the_right_way() -> None:
+    for prefix in ("moving_", "relevant_"):
+        directions = {"box_f": "higher", "box_count_error": "lower", "box_count_bias": "neither", "box_over": "lower",
+                      "box_recall_iou_50_ball": "higher", "box_ap_0.10": "higher"}  # fmt: skip
+        for name, better in directions.items():
+            meaning = meaning_of(prefix + name)
+            assert meaning is not None
+            assert meaning.better == better, prefix + name
 
 
 def test_a_detector_that_is_off_is_told_so() -> None:

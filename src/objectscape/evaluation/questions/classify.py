@@ -42,7 +42,7 @@ class Classify(Question):
         "class_ari": higher("Adjusted Rand index of the same."),
         "class_cluster_accuracy": higher("Accuracy of the class of the nearest cluster."),
         "class_objects": neither("Detected objects with a class."),
-        "all_<score>": higher("The same for all detections, with a class of those that are no object."),
+        "all_<class_score>": higher("The same for all detections, with a class of those that are no object."),
     }
     headline = ("few_shot_64",)
     quick = False

@@ -68,8 +68,13 @@ class Detect(Question):
         "box_recall_<class>": higher("Share of the objects of a class that are hit, by alignment."),
         "relevant_box_f": higher("F by alignment of `relevant_` boxes, see below.", "F"),
         "relevant_box_f_iou_50": higher("F at IoU .5 of the same.", "F (IoU .5)"),
-        "moving_<score>": higher("A detection score over objects that are no display of scores and lives."),
-        "relevant_<score>": higher("The same, without predictions of the display."),
+        "<s>_box_count_error": lower("Difference between the numbers of found and true objects of the set."),
+        "<s>_box_count_error_rate": lower("The same over the true number."),
+        "<s>_box_count_bias": neither("The difference with its sign."),
+        "<s>_box_over": lower("Images with too many predictions."),
+        "<s>_box_under": lower("Images with too few predictions."),
+        "moving_<box_score>": higher("A detection score over objects that are no display of scores and lives."),
+        "relevant_<box_score>": higher("The same, without predictions of the display."),
     }
     headline = ("relevant_box_f", "relevant_box_f_iou_50")
     look: Callable[[nn.Module, Any], Any] = staticmethod(find)
