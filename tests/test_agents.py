@@ -28,6 +28,7 @@ from objectscape.agents import (  # noqa: E402
 from objectscape.agents.adapters import as_detections  # noqa: E402
 from objectscape.data.atari.labels import GAMES  # noqa: E402
 from objectscape.data.atari.record import make_environment  # noqa: E402
+from objectscape.models.space_time import SpaceTime  # noqa: E402
 from objectscape.scene import Detections, Scene  # noqa: E402
 
 
@@ -187,6 +188,17 @@ def test_what_cannot_detect_or_be_seen_is_explained() -> None:
     swapped = gymnasium.wrappers.TransformObservation(frames, lambda frame: frame[..., ::-1], frames.observation_space)
     with pytest.raises(ValueError, match="the frames are BGR"):
         ObjectObservation(swapped, Brightest()).reset()
+
+
+def test_a_model_sees_a_game() -> None:
+    model = SpaceTime(grid=4, cells=6, glimpse_size=8, render_size=32, image_size=32, components=1, features=16)
+    env = make_environment("ALE/Pong-v5", frame_skip=4, sticky=0.0)
+    seen = ObjectObservation(env, model, table=ObjectTable(max_objects=4, confidence=0.0))
+    objects, _ = seen.reset(seed=0)
+    assert objects in seen.observation_space
+    assert (objects[:, 7] == 1).all()
+    assert (np.diff(objects[:, 6]) <= 0).all()  # by falling confidence
+    assert np.array_equal(objects, seen.reset(seed=0)[0])  # no noise
 
 
 def test_memory_and_motion_as_detectors() -> None:

@@ -43,7 +43,10 @@ def original(tmp_path: Path) -> Path:
 def test_the_original_layout(original: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = AtariFolder(path=original, split="train")
     scene = data.batch([3, 1])
-    assert (len(data), data.classes, data.spec.name) == (12, ["player", "score"], "atari/Pong")
+    published = ["no_label", "player", "enemy", "ball", "enemy_score", "player_score"]
+    assert (len(data), data.classes, data.spec.name) == (12, [*published, "score"], "atari/Pong")
+    assert scene.labels is not None
+    assert scene.labels[0, 2].tolist() == [1, 6]
     assert torch.equal(scene.image[0, 2], torch.from_numpy(frame(34)).permute(2, 0, 1))
     assert scene.boxes is not None
     assert scene.factors is not None

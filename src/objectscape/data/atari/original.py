@@ -32,13 +32,26 @@ KINDS = ("rgb", "space_like")
 FOLDERS = {"train": ("train",), "val": ("validation", "val"), "test": ("test",)}
 NAME = re.compile(r"(\d+)(?:_(\d+))?")
 MOVING = "M"
+PUBLISHED = {
+    "MsPacman": "pacman sue inky pinky blinky blue_ghost eyes white_ghost fruit save_fruit life1 life2 score "
+    "corner_block",
+    "Pong": "player enemy ball enemy_score player_score",
+    "Carnival": "owl rabbit shooter refill bonus duck flying_duck score pipes eating_duck bullet",
+    "Boxing": "black black_score clock white white_score logo",
+    "Tennis": "player enemy ball ball_shadow net logo player_score enemy_score",
+    "SpaceInvaders": "left_score right_score enemy_0 enemy_1 enemy_2 enemy_3 enemy_4 enemy_5 space_ship player block "
+    "bullet",
+    "Riverraid": "player fuel_gauge fuel lives logo score shot fuel_board building street enemy",
+    "AirRaid": "player score building shot enemy",
+}
+"""Classes of the original labels, by the game's name in the folder; they are counted from 1, and 0 is no label."""
 
 
 class AtariFolder(SceneDataset):
     """One split of a folder of the original generators; `objectscape data convert atari_folder` makes a file of it.
 
-    Images are RGB, whatever the order on the disk. Boxes come from the tables beside them; `labels` count the names in
-    those tables, in alphabetical order.
+    Images are RGB, whatever the order on the disk. Boxes come from the tables beside them; `labels` count the
+    published classes of the game, and after them, in alphabetical order, other names in those tables.
 
     Args:
         path: the folder of a game.
@@ -85,7 +98,9 @@ class AtariFolder(SceneDataset):
         self.swapped = usual if swapped is None else swapped
         tables = [self._table(file) for stacks in self.stacks for stack in stacks for file in stack]
         self.rows = max((len(table) for table in tables), default=0)
-        self.classes = sorted({row[5] for table in tables for row in table})
+        game = next((g for g in PUBLISHED if any(part.startswith(f"{g}-") for part in self.path.resolve().parts)), "")
+        known = ["no_label", *PUBLISHED[game].split()] if game else []
+        self.classes = known + sorted({row[5] for table in tables for row in table} - set(known))
         height, width = np.array(read_rgb(first)).shape[:2]
         self.spec = self._describe(counts, (height, width))
 
