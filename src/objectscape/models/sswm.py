@@ -93,11 +93,11 @@ class Refinement(nn.Module):
         self.register_buffer("grid", grid, persistent=False)
         self.convs = nn.Sequential(
             nn.Conv2d(13, channels, kernel, padding=kernel // 2),
-            nn.ELU(),
+            nn.ELU(inplace=True),
             nn.Conv2d(channels, channels, kernel, padding=kernel // 2),
-            nn.ELU(),
+            nn.ELU(inplace=True),
             nn.Conv2d(channels, channels, kernel, padding=kernel // 2),
-            nn.ELU(),
+            nn.ELU(inplace=True),
             nn.AvgPool2d(4),
             nn.Flatten(),
             nn.Linear(channels * (image_size[0] // 4) * (image_size[1] // 4), lstm_size),

@@ -64,9 +64,10 @@ class TiledDecoder(nn.Module):
             place = F.conv2d(grid[None], on_grid, padding=first.padding)  # (1, C, h, w)
         for dim in (2, 3):
             tile = _stretch(tile, dim, place.shape[dim])
-        drawn = F.elu(tile + place.to(tile.dtype))
+        # In place, because a convolution keeps its input for the gradient and nothing else is needed.
+        drawn = F.elu(tile + place.to(tile.dtype), inplace=True)
         for layer in others:
-            drawn = F.elu(layer(drawn))
+            drawn = F.elu(layer(drawn), inplace=True)
         return self.last(drawn).to(vectors.dtype)
 
 
