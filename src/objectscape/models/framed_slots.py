@@ -120,6 +120,7 @@ class FramedSlots(Model):
         noise_size: how many random numbers move a slot.
         content_noise: standard deviation of the noise on contents in training.
         place_noise: that on places, in half pictures.
+        size_prior: weight of a slot's size in its mask logits; see `instance_coloring`. Small, because sprites are.
         content_rate: smallest weight of a new frame in the average of contents.
         action_size: width A of an action; 0 for none. Action t of a clip leads to frame t + 1.
         pixel_std: standard deviation of the pixels in the loss.
@@ -145,6 +146,7 @@ class FramedSlots(Model):
         noise_size: int = 4,
         content_noise: float = 0.3,
         place_noise: float = 0.02,
+        size_prior: float = 0.1,
         content_rate: float = 0.2,
         action_size: int = 0,
         pixel_std: float = 0.2,
@@ -166,6 +168,7 @@ class FramedSlots(Model):
         self.image = ColoringAutoencoder(
             slots=slots, patch=patch, width=width, hidden=hidden, embedding=embedding, frequencies=frequencies,
             noise=content_noise,
+            size_prior=size_prior,
         )  # fmt: skip
         self.correction = nn.Linear(width, 2)
         nn.init.zeros_(self.correction.weight)
@@ -254,7 +257,7 @@ class FramedSlots(Model):
         lead = states.content.shape[:-2]
         drawn = self.image.decode(states.content.flatten(0, -3), states.place.flatten(0, -3), self.grid, self.grid)
         components, logits = (x.unflatten(0, lead) for x in drawn)
-        masks = (logits + states.size[..., None, None]).softmax(-4)
+        masks = (logits + self.image.size_prior * states.size[..., None, None]).softmax(-4)
         recon = (masks * components).sum(-4)
         return Decomposition(recon=recon, masks=masks, components=components, slots=states.slots)
 
