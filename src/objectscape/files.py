@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 
 @contextmanager
@@ -50,7 +51,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text())
-    except ValueError as error:  # not JSON, or not text
+    except (ValueError, RecursionError) as error:  # not JSON, or not text
         raise ValueError(f"{path} is damaged: it is not valid JSON ({error})") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} is damaged: expected a JSON object, found a {type(content).__name__}")
@@ -64,8 +65,12 @@ def read_yaml(path: Path) -> DictConfig:
         ValueError: if it does not hold one.
     """
     try:
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(path.read_text())):
+            raise yaml.YAMLError("it refers to itself by aliases (*name), which could stand for any amount of memory")
         loaded = OmegaConf.load(path)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, OmegaConfBaseException, RecursionError, ValueError, TypeError, OSError) as error:
+        if isinstance(error, OSError) and not path.is_file():
+            raise
         raise ValueError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(loaded, DictConfig):
         raise ValueError(f"{path} is damaged: expected lines `key: value`, as in the config.yaml of a run")

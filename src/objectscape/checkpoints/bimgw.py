@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from objectscape.checkpoints.wrapping import unwrapped
 from objectscape.models.domains.attributes import Attributes
 from objectscape.models.domains.latents import SavedLatents
 from objectscape.models.domains.text_vae import TextVAE
@@ -177,8 +178,7 @@ def read_lightning(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]
             "damaged; re-save torch.load(FILE)['state_dict'] with torch.save where you trust the file."
         ) from error
     stored = stored if isinstance(stored, dict) else {}
-    weights = stored.get("state_dict", stored)
-    found = {str(key): value for key, value in weights.items() if isinstance(value, Tensor)}
+    found = {key: value for key, value in unwrapped(stored).items() if isinstance(value, Tensor)}
     return dict(stored.get("hyper_parameters", {})), found
 
 

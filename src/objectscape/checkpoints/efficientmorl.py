@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from objectscape.checkpoints.wrapping import unwrapped
 from objectscape.models.efficientmorl import EfficientMORL
 
 PREFIXES = {
@@ -134,10 +135,9 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             "damaged; re-save the state dict alone with torch.save(model.state_dict(), ...) where you trust the file."
         ) from error
     stored = stored if isinstance(stored, dict) else {}
-    model = stored.get("model", stored)
     weights = {
-        _modern(str(key).removeprefix("module.")): value
-        for key, value in model.items()
+        _modern(key): value
+        for key, value in unwrapped(stored).items()
         if "generation_relation" not in key and "gru.cell.zeros" not in key
     }
     if "hvae_networks.init_posterior" not in weights:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from objectscape.checkpoints.genesis_family import genesis, genesis_v2, monet, vae
+from objectscape.checkpoints.wrapping import unwrapped
 from objectscape.contract import Model
 
 _log = logging.getLogger(__name__)
@@ -82,10 +83,9 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             "they can run code. Re-save it where you trust it: torch.save({'model_state_dict': "
             "{k: v.cpu() for k, v in checkpoint['model_state_dict'].items()}}, path)"
         ) from error
-    weights = checkpoint.get("model_state_dict", checkpoint) if isinstance(checkpoint, dict) else None
+    weights = unwrapped(checkpoint)
     if not weights or not all(isinstance(value, Tensor) for value in weights.values()):
         raise ValueError(f"{path} holds no 'model_state_dict' of tensors, so it is no checkpoint of the GENESIS code")
-    weights = {key.removeprefix("module."): value for key, value in weights.items()}
     for name, family in FAMILIES.items():
         if family.recognizes(weights):
             config = {**family.infer(weights, _flags(path.parent)), "family": name}

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from objectscape.checkpoints.wrapping import unwrapped
 from objectscape.models.op3 import OP3
 
 PARTS = {
@@ -102,8 +103,7 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"{path}: not a dictionary of tensors saved by torch ({error}). Other pickled files of OP3 (environments, "
             "goals) hold code and are not read."
         ) from error
-    state = state if isinstance(state, dict) else {}
-    weights = {key.removeprefix("module."): value for key, value in state.items() if isinstance(value, Tensor)}
+    weights = {key: value for key, value in unwrapped(state).items() if isinstance(value, Tensor)}
     if "inital_deter_state" not in weights:  # spelled so in the released code
         raise ValueError(f"{path}: no weights named inital_deter_state, so it is no OP3 model.")
     told = weights.get("dynamics_net.action_encoder.fcs.0.weight")

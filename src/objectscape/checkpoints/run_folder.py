@@ -181,6 +181,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} cannot be read as a checkpoint ({str(error).splitlines()[0][:120]}). It is damaged, or "
             "objectscape did not write it; files that need unpickling of arbitrary objects are refused."
         ) from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint or "loops" not in checkpoint:
+    parts = {"state_dict": dict, "loops": dict, "callbacks": dict, "global_step": int, "optimizer_states": list}
+    if not isinstance(checkpoint, dict) or not all(isinstance(checkpoint.get(k), kind) for k, kind in parts.items()):
         raise ValueError(f"{path} is not a training checkpoint of objectscape")
     return checkpoint

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from objectscape.checkpoints.wrapping import unwrapped
 from objectscape.models.slot_attention import SlotAttentionModel
 
 EMORL = {
@@ -148,8 +149,7 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"{path}: not a plain file of tensors. It holds Python objects, which loading would execute, or it is "
             "damaged; re-save the state dict alone with torch.save(model.state_dict(), ...) where you trust the file."
         ) from error
-    stored = stored.get("model", stored) if isinstance(stored, dict) else {}
-    weights = {str(key).removeprefix("module."): value for key, value in stored.items()}
+    weights = unwrapped(stored)
     if "init_slots" not in weights:
         raise ValueError(
             f"{path}: no key 'init_slots', so these are not the weights of EfficientMORL's Slot Attention."

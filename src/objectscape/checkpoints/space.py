@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from objectscape.checkpoints.wrapping import unwrapped
 from objectscape.models.space import Space
 from objectscape.models.space_time import SpaceTime
 
@@ -178,7 +179,7 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             "damaged; re-save the state dict alone with torch.save(model.state_dict(), ...) where you trust the file."
         ) from error
     stored = stored.get("model", stored) if isinstance(stored, dict) else {}
-    weights = {str(key).removeprefix("module."): value for key, value in stored.items() if isinstance(value, Tensor)}
+    weights = {key: value for key, value in unwrapped(stored).items() if isinstance(value, Tensor)}
     bare = {key.removeprefix("space."): value for key, value in weights.items()}
     absent = [
         key for key in ("fg_module.img_encoder.offset", *(key for key, _, _ in SIZES.values())) if key not in bare

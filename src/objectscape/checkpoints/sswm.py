@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from objectscape.checkpoints.wrapping import unwrapped
 from objectscape.models.sswm import SSWM
 from objectscape.models.vrnn import VRNN
 
@@ -144,8 +145,7 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for files that are not its own
         raise ValueError(f"{path}: not a PyTorch checkpoint of plain tensors ({error}).") from error
-    state = state.get("model", state) if isinstance(state, dict) else {}
-    weights = {key.removeprefix("module."): value for key, value in state.items() if isinstance(value, Tensor)}
+    weights = {key: value for key, value in unwrapped(state).items() if isinstance(value, Tensor)}
     if "geco_beta" not in weights or not {"lamda_0", "phi_x.6.weight"} & set(weights):
         raise ValueError(f"{path}: neither lamda_0 nor phi_x.6.weight is there, so it is no SSWM world model or VRNN.")
     step = {"global_step": 10**9}  # a finished run; its GECO is at work

@@ -242,7 +242,7 @@ def check(path: Path) -> int:
     import h5py
 
     from objectscape.data.folder import ALL, ImageFolder
-    from objectscape.data.formats.hdf5 import check_hdf5
+    from objectscape.data.formats.hdf5 import check_in_child
     from objectscape.data.formats.tfrecord import TFRecordFile
 
     if path.is_dir():
@@ -256,7 +256,7 @@ def check(path: Path) -> int:
             raise ValueError("\n  ".join([f"{len(damage)} of {len(folder)} pictures cannot be used:", *damage]))
         console.print(f"{len(folder)} pictures, all can be read")
     elif path.suffix == ".h5" or h5py.is_hdf5(path):
-        print_spec(check_hdf5(path))
+        print_spec(check_in_child(path))
     else:
         console.print(f"{sum(1 for _ in TFRecordFile(path))} records, every checksum right")
     console.print(f"{path} is whole")

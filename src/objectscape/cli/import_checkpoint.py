@@ -14,7 +14,7 @@ from objectscape.checkpoints.run_folder import RunFolder
 from objectscape.cli.common import note
 from objectscape.names import unknown
 
-NOT_IMPORTERS = ("native", "run_folder")
+NOT_IMPORTERS = ("native", "run_folder", "wrapping")
 
 
 def importers() -> list[str]:
@@ -47,14 +47,23 @@ def main(words: list[str]) -> int:
     from objectscape.checkpoints.native import load_weights, save_model
 
     module = importlib.import_module(f"objectscape.checkpoints.{options.family}")
-    config, weights = module.read(options.file)
-    config = {**config, **OmegaConf.to_container(OmegaConf.from_dotlist(options.settings))}  # type: ignore[dict-item]
-    model = module.build(config)
-    load_weights(
-        model,
-        {name: value.detach() for name, value in module.convert(weights, config).items()},
-        source=str(options.file),
-    )
+    try:
+        config, weights = module.read(options.file)
+        given = OmegaConf.to_container(OmegaConf.from_dotlist(options.settings))
+        config = {**config, **given}  # type: ignore[dict-item]
+        model = module.build(config)
+        converted = {name: value.detach() for name, value in module.convert(weights, config).items()}
+    except Exception as error:  # of entries that are missing, or of another type or shape than upstream's
+        if isinstance(error, FileNotFoundError) or (isinstance(error, ValueError) and str(options.file) in str(error)):
+            raise
+        what = f"it has no entry {error}" if isinstance(error, KeyError) else f"{type(error).__name__}: {error}"
+        raise ValueError(
+            f"{options.file} is no checkpoint of {options.family} as its authors saved it: {what}"
+        ) from error
+    load_weights(model, converted, source=str(options.file))
+    bad = [name for name, value in converted.items() if value.is_floating_point() and not bool(value.isfinite().all())]
+    if bad:
+        raise ValueError(f"{options.file}: {len(bad)} weights hold NaN or infinity, such as {bad[0]}")
     run = RunFolder.create(options.out.parent, options.out.name, path=options.out)
     save_model(model, run.model_folder)
     note(f"{type(model).__name__} with {sum(p.numel() for p in model.parameters()):,} parameters")

@@ -75,9 +75,12 @@ class CSVLog(Logger):
 
 def read_csv(path: Path) -> list[dict[str, str]]:
     """The rows of a `metrics.csv`, as text; a row cut short by a crash is left out."""
-    with path.open(newline="") as file:
-        return [
-            row
-            for row in csv.DictReader(file)
-            if None not in row and row["step"].isdigit() and None not in row.values()
-        ]
+    try:
+        with path.open(newline="") as file:
+            return [
+                row
+                for row in csv.DictReader(file)
+                if None not in row and row["step"].isdigit() and None not in row.values()
+            ]
+    except (KeyError, UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is damaged: expected comma-separated numbers with a column step ({error})") from error

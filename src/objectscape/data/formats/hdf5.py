@@ -18,11 +18,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ from objectscape.scene import Multimodal, Scene, Spec
 FORMAT = "objectscape"
 FORMAT_VERSION = 1
 BATCHES: dict[str, Any] = {"Scene": Scene, "Multimodal": Multimodal}
+DEFLATE = 1032  # no compressed data is longer than this many times what is stored
 PIECE = 256  # scenes that are read and written together
 _AGAIN = "Make or convert it again (`objectscape data make`, `objectscape data convert`)."
 
@@ -256,7 +258,7 @@ class HDF5Scenes(SceneDataset):
 
     def __init__(self, *, path: str | os.PathLike[str], split: str = "train") -> None:
         self.path = existing_file(path, "a data file of objectscape (.h5)")
-        with open_hdf5(self.path) as file:
+        with naming(self.path), open_hdf5(self.path) as file:
             self.spec = _read_spec(file, self.path)
             if split not in self.spec.splits:
                 known = ", ".join(f"{name} ({count})" for name, count in self.spec.splits.items())
@@ -303,7 +305,7 @@ class HDF5Scenes(SceneDataset):
         for name in self._names:
             try:
                 tensor = torch.from_numpy(_read_samples(group[name], wanted))
-            except (OSError, RuntimeError, ValueError, zlib.error) as error:
+            except Exception as error:  # h5py and zlib have a dozen types
                 raise ValueError(
                     f"{self.path} is corrupt: {self.split}/{name} of scenes {wanted.min()}..{wanted.max()} cannot be "
                     f"read ({error}). {_AGAIN}"
@@ -328,12 +330,14 @@ def check_hdf5(path: str | os.PathLike[str], *, progress: Callable[[int, int], N
     """
     file_path = existing_file(path, "a data file of objectscape (.h5)")
     digests = {}
-    with open_hdf5(file_path) as file:
+    with naming(file_path), open_hdf5(file_path) as file:
         spec = _read_spec(file, file_path)
         names = [f"{split}/{name}" for split in spec.splits for name in _names(file[split])]
         total, done = sum(file[name].shape[0] for name in names), 0
         for name in names:
             data = file[name]
+            if data.nbytes > file_path.stat().st_size * DEFLATE:
+                raise ValueError(f"{file_path} is corrupt: {name} claims {data.nbytes} bytes. {_AGAIN}")
             split, _, rest = name.partition("/")
             digest = hashlib.sha256(_heading(split, rest, data.dtype, data.shape))
             for start in range(0, data.shape[0], PIECE):
@@ -362,9 +366,66 @@ def open_hdf5(path: Path) -> h5py.File:
         raise ValueError(f"{path} is not an HDF5 file (it starts with {signature(path).hex(' ')}). {_AGAIN}")
     try:
         return h5py.File(path, "r")
-    except OSError as error:
+    except Exception as error:  # of a dozen types
         what = "is truncated" if "truncated" in str(error) else "is corrupt"
         raise ValueError(f"{path} {what}: {error}. {_AGAIN}") from error
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Turn whatever h5py raises for a damaged file into a ValueError that names it."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        if isinstance(error, ValueError | IndexError) and (str(path) in str(error) or isinstance(error, IndexError)):
+            raise
+        raise ValueError(f"{path} is corrupt ({type(error).__name__}: {error}). {_AGAIN}") from error
+
+
+def check_in_child(path: Path, progress: Callable[[int, int], None] | None = None, *, patience: float = 300) -> Spec:
+    """`check_hdf5` in a process of its own, since the HDF5 library crashes or hangs on some damaged files.
+
+    Args:
+        path: the file.
+        progress: as for `check_hdf5`.
+        patience: seconds without progress after which the file counts as damaged.
+
+    Raises:
+        FileNotFoundError, ValueError: as `check_hdf5`, and for a file that crashes or stops the library.
+    """
+    context: Any = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    child = context.Process(target=_check_and_send, args=(path, theirs), daemon=True)
+    child.start()
+    theirs.close()
+    try:
+        while ours.poll(patience):
+            kind, *content = ours.recv()
+            if kind == "progress" and progress is not None:
+                progress(*content)
+            elif kind == "spec":
+                return content[0]
+            elif kind == "error":
+                raise content[0]
+        raise ValueError(f"{path} is corrupt: the HDF5 library does not come back from reading it. {_AGAIN}")
+    except EOFError:
+        child.join()
+        raise ValueError(
+            f"{path} is corrupt: the HDF5 library crashed on it (status {child.exitcode}). {_AGAIN}"
+        ) from None
+    finally:
+        child.kill()
+        child.join()
+
+
+def _check_and_send(path: Path, pipe: Any) -> None:
+    try:
+        spec = check_hdf5(path, progress=lambda done, total: pipe.send(("progress", done, total)))
+        pipe.send(("spec", spec))
+    except (ValueError, OSError) as error:
+        pipe.send(("error", error))
 
 
 def _read_samples(data: h5py.Dataset, indices: np.ndarray) -> np.ndarray:

@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 BYTES, FLOATS, INTS = 1, 2, 3  # the three kinds of list in tf.train.Feature
 SAMPLED_CHECK = 16
 MANY_RESTARTS = 10
+DEFLATE = 1032  # no stream is longer than this many times its compressed size
+PIECE = 2**20  # bytes read at a time
 AGAIN = "Fetch the file again (`objectscape data info NAME` prints how)."
 
 
@@ -115,8 +117,9 @@ class TFRecordFile:
             self._complete = True
             return
         end = offset + 12 + length + 4
-        if not self.gzip and end > self.path.stat().st_size:
-            self._fail_truncated(number, offset, 12 + length + 4, self.path.stat().st_size - offset)
+        most = self.path.stat().st_size * (DEFLATE if self.gzip else 1)
+        if end > most:
+            self._fail_truncated(number, offset, 12 + length + 4, most - offset)
         self._offsets.append(end)
 
     def _seek(self, stream: BinaryIO, offset: int) -> None:
@@ -153,7 +156,10 @@ class TFRecordFile:
 
     def _take(self, stream: BinaryIO, size: int, number: int, part: str, *, allow_end: bool = False) -> bytes:
         try:
-            data = stream.read(size)
+            pieces = [stream.read(min(size, PIECE))]
+            while pieces[-1] and (left := size - sum(map(len, pieces))):  # never more memory than there is data
+                pieces.append(stream.read(min(left, PIECE)))
+            data = b"".join(pieces)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             self._fail_gzip(error, self._offsets[number])
         if len(data) < size and not (allow_end and not data):
