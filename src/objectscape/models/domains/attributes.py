@@ -60,6 +60,7 @@ class Attributes(Domain):
         image_size: pixels.
         metric: loss of the class. "likelihood": the decoder's class scores are log-probabilities (bimGW); "squared":
             the whole vector under a squared error, as shimmer treats raw attributes.
+        number_weight: of the mean squared error of the eight numbers beside the class; 8 makes it a sum.
     """
 
     def __init__(
@@ -69,11 +70,13 @@ class Attributes(Domain):
         scale: Scale = "image",
         image_size: int = 32,
         metric: Literal["likelihood", "squared"] = "likelihood",
+        number_weight: float = 1.0,
     ) -> None:
         super().__init__()
         if metric not in ("likelihood", "squared"):
             raise ValueError(f"metric={metric!r}; choose likelihood or squared")
         self.domain, self.scale, self.image_size, self.metric = domain, scale, image_size, metric
+        self.number_weight = number_weight
         self.parts = {"z_cls": CLASSES, "z_attr": NUMBERS}
 
     def encode(self, raw: Tensor) -> Tensor:
@@ -94,7 +97,7 @@ class Attributes(Domain):
         if self.metric == "squared":
             return super().latent_loss(predicted, target)
         kind = -predicted[:, :3].gather(1, target[:, :3].argmax(1, keepdim=True)).squeeze(1)
-        return kind + (predicted[:, 3:] - target[:, 3:]).square().mean(1)
+        return kind + self.number_weight * (predicted[:, 3:] - target[:, 3:]).square().mean(1)
 
 
 class AttributeVAE(Domain):
