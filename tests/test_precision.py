@@ -154,6 +154,16 @@ def test_every_recurrent_cell_is_one_of_ours() -> None:
     assert files <= {"recurrent.py"}, "objectscape.nn.recurrent has cells that stay in float32 under autocast"
 
 
+def test_reproduce_compares_distributions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["reproduce", "quickstart", *TINY, "trainer.accelerator=cpu", f"run_dir={tmp_path}/run"]
+    assert main(words) == 1  # two steps are worse than measured
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "ari_fg" in printed
+    assert "worse" in printed
+    assert f"This run: 32-true, as set; threads: {torch.get_num_threads()}." in printed
+    assert "another run of the same distribution" in printed
+
+
 @pytest.mark.skipif(not fast_bf16("cpu")[0], reason="needs a CPU with AVX512_BF16 or AMX, not limited by a variable")
 def test_bf16_is_chosen_on_this_cpu() -> None:
     assert choose_precision("auto", "cpu").setting == "bf16-mixed"
