@@ -147,7 +147,7 @@ def test_an_unknown_command_suggests_the_near_one(capsys: pytest.CaptureFixture[
     [
         (["--help"], "torch"),
         (["list", "recipes"], "torch"),
-        *(([verb, "--help"], "torch") for verb in VERBS if verb not in ("show", "evaluate")),
+        *(([verb, "--help"], "torch") for verb in VERBS),
         (["train", "recipe=slot_atention/tetrominoes"], "torch"),
         (["train", "recipe=quickstart", "data=folder"], "lightning"),
         (["sample", "nowhere"], "torch"),

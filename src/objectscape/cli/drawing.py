@@ -1,0 +1,359 @@
+"""What `objectscape show` draws: pictures of a run, a data set, or your own image."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.progress import track
+from torch import nn
+
+from objectscape.checkpoints.run_folder import RunFolder
+from objectscape.cli.common import (
+    build_split,
+    data_config,
+    errors,
+    note,
+    open_model,
+    split_words,
+    trained_size,
+)
+from objectscape.contract import see
+from objectscape.data.loading import EvalLoader
+from objectscape.data.pictures import TRANSPARENCY, check_fit_options, fit, printable, read_rgb
+from objectscape.evaluation.edits import interpolate, object_slots, redraw, swap_objects
+from objectscape.evaluation.pictures import decoded_stages, object_traversals
+from objectscape.evaluation.questions.detect import find, visible_objects
+from objectscape.evaluation.report import write_readme
+from objectscape.evaluation.results import file_name
+from objectscape.evaluation.traversals import Latents, activeness, infer_latents
+from objectscape.metrics.activeness import latent_ranges, traversal_limits
+from objectscape.metrics.detection import CONFIDENT, match_labels
+from objectscape.nn.spatial_transformer import extract, where_of
+from objectscape.scene import Scene
+from objectscape.viz import (
+    clip_frames,
+    dataset_figure,
+    decomposition_figure,
+    decomposition_video,
+    detections_figure,
+    interpolation_figure,
+    latent_map_figure,
+    learning_curves,
+    refinement_figure,
+    refinement_frames,
+    save_animation,
+    save_figure,
+    swap_figure,
+    training_progress,
+    traversal_figure,
+    traversal_frames,
+)
+from objectscape.viz.edits import dimension_label
+
+ANIMATIONS = (".gif", ".mp4")
+GLIMPSE = 16  # pixels of a found object on a map
+STILL = 1e-6  # activeness of a change of a thousandth in the brightness of the whole picture
+RANGE_SCENES = 100  # as the released code of EfficientMORL
+
+
+@dataclass(frozen=True)
+class Show:
+    """What is to be drawn of a run, and where to."""
+
+    run: RunFolder
+    model: nn.Module
+    scene: Scene
+    """(n, [T,] 3, H, W) with float images, on the model's device."""
+    name: str
+    """Of the scenes, for file names."""
+    data_words: list[str]
+    own: bool
+    """The scenes are the user's own pictures."""
+    options: argparse.Namespace
+    fps: float = 5.0
+    """Frames per second of clips."""
+
+    @property
+    def clips(self) -> bool:
+        """The scenes have a time axis."""
+        return self.scene.image.ndim == 5
+
+    def path(self, stem: str, suffix: str = ".png") -> Path:
+        """Where a picture goes."""
+        return self.options.out or self.run.figures / f"{stem}-{self.name}{suffix}"
+
+    def wants(self, *suffixes: str) -> bool:
+        """Is a file of this kind asked for? Without --out, every kind is."""
+        return self.options.out is None or self.options.out.suffix.lower() in suffixes
+
+    def pairs(self, most: int) -> tuple[Scene, Scene]:
+        """The scenes, two by two."""
+        count = min(len(self.scene) // 2, most)
+        if not count:
+            raise ValueError("pictures of pairs need at least two scenes")
+        return self.scene[0 : 2 * count : 2], self.scene[1 : 2 * count : 2]
+
+
+def show_data(settings: list[str], options: argparse.Namespace) -> int:
+    """Samples of a data set with their ground truth."""
+    dataset = build_split(data_config(None, settings), options.split)
+    scene = dataset.batch(_numbers(options.first, options.n or 8, len(dataset)))
+    out = options.out or Path(f"{dataset.spec.name}-{options.split}.png")
+    if out.suffix.lower() in ANIMATIONS:
+        print(save_animation(clip_frames(scene), out, fps=dataset.spec.fps or 5.0, hold=1))
+        return 0
+    columns = 8
+    if scene.image.ndim == 5:  # the frames of a clip, or the views of a room, side by side
+        columns = scene.image.shape[1]
+        scene = scene.fold_time()
+    save_figure(dataset_figure(scene, count=len(scene), columns=columns), out)
+    print(out)
+    return 0
+
+
+def show_run(paths: list[Path], settings: list[str], kinds: list[str], options: argparse.Namespace) -> int:
+    """The kinds of pictures of a run that are asked for."""
+    run, own, fps = RunFolder.open(paths[0]), len(paths) > 1, 5.0
+    model_words, data_words = split_words(settings)
+    model = open_model(run.path, model_words).to(options.device).eval()
+    if own:
+        size = getattr(model, "image_size", None) or trained_size(run.path)
+        scene, name = own_pictures(paths[1:], run, data_words, size), printable(paths[1].stem)
+    else:
+        dataset = build_split(data_config(run, data_words), options.split)
+        fps = dataset.spec.fps or fps
+        most = max(DEFAULTS[kind] if options.n is None else options.n * SCENES[kind] for kind in kinds)
+        scene, name = dataset.batch(_numbers(options.first, most, len(dataset))), f"{dataset.spec.name}-{options.split}"
+    shown = [word.removeprefix("data.") for word in settings if not word.startswith(("data=", "data.path="))]
+    name = "-".join([name, *map(file_name, shown)])
+    scene = scene.to(options.device)
+    show = Show(run, model, replace(scene, image=scene.pixels), name, data_words, own, options, fps)
+    for kind in kinds:
+        if options.all and kind == "video" and not show.clips:
+            continue
+        torch.manual_seed(options.seed)
+        try:
+            PICTURES[kind](show)
+        except ValueError as error:
+            if not options.all:
+                raise
+            note(f"{kind}: {error}")
+    if not own and not options.out:
+        write_readme(run)
+    return 0
+
+
+def draw_decomposition(show: Show) -> None:
+    """Decompositions; the stages of an iterative model; learning curves and the animation of the training."""
+    run, model = show.run, show.model
+    scene = show.scene[: show.options.n or (3 if show.clips else 8)]
+    with torch.no_grad():
+        output = see(model, scene)
+    on_cpu = scene.to("cpu")
+    if show.clips and show.wants(*ANIMATIONS):
+        film = decomposition_video(on_cpu, output.to("cpu"), count=len(scene))
+        print(save_animation(film, show.path("video", ".gif"), fps=show.fps, hold=1))
+    if show.wants(".png", ".pdf", ".svg"):
+        figure = decomposition_figure(on_cpu, output.to("cpu"), count=len(scene))
+        print(save_figure(figure, show.path("decomposition")))
+    if not show.clips and show.wants(*ANIMATIONS):
+        steps = [stage.to("cpu") for stage in decoded_stages(model, output)]
+        if not steps and show.options.out:
+            raise ValueError(
+                f"{type(model).__name__} draws a scene once, so there is no film of its steps; --out takes .png, .pdf "
+                "or .svg"
+            )
+        if steps and show.options.out is None:
+            count = min(2, len(scene))
+            print(save_figure(refinement_figure(on_cpu, steps, count=count), show.path("refinement")))
+        if steps:
+            frames = refinement_frames(on_cpu, steps, count=min(4, len(scene)))
+            print(save_animation(frames, show.path("refinement", ".gif"), fps=2, hold=2))
+    if show.own or show.options.out:
+        return
+    if (run.path / "metrics.csv").is_file():
+        print(save_figure(learning_curves(run.path / "metrics.csv"), run.figures / "learning_curves.png"))
+    if list((run.figures / "training").glob("*.png")):
+        frames = training_progress(run.figures / "training")
+        print(save_animation(frames, run.figures / "training.gif", fps=4, hold=2))
+
+
+def draw_video(show: Show) -> None:
+    """Clips as a film: a row for each, with its frames, masks and slots; a slot keeps its color."""
+    if not show.clips:
+        raise ValueError(f"{show.name} has still images; a film needs clips, such as data=moving_shapes")
+    scene = show.scene[: show.options.n or 3]
+    with torch.no_grad():
+        output = see(show.model, scene)
+    film = decomposition_video(scene.to("cpu"), output.to("cpu"), count=len(scene))
+    print(save_animation(film, show.path("video", ".gif"), fps=show.fps, hold=1))
+
+
+def draw_traversals(show: Show) -> None:
+    """What the most active dimensions of every object do, as a figure and as an animation."""
+    options, model = show.options, show.model
+    redraw(model, show.scene[:1])  # says at once if the model cannot
+    dataset = build_split(data_config(show.run, show.data_words), options.split)
+    loader = EvalLoader(dataset, batch_size=32, images=max(RANGE_SCENES, options.images))
+    latents = infer_latents(model, loader, images=loader.images, device=options.device, seed=options.seed)
+    limits = traversal_limits(latent_ranges(latents.slots), rule=options.range)
+    some = [Latents(*(part[i : i + 1] for part in latents)) for i in range(min(options.images, len(latents.slots)))]
+    scores = [
+        activeness(model, one, ranges=limits, seed=options.seed + i)
+        for i, one in enumerate(track(some, description="activeness", console=errors, transient=True))
+    ]
+    active = torch.cat(scores).mean(0)  # (D,)
+    dims = active.argsort(descending=True, stable=True)[: options.dimensions].tolist()
+    if float(active[dims[0]]) < STILL:
+        note(f"moving latents hardly changes the picture (activeness {float(active[dims[0]]):.1e} at most)")
+    scenes = show.scene[: options.n or 1]
+    for i in range(len(scenes)):
+        drawn, moved = object_traversals(model, scenes[i : i + 1], limits=limits, dims=dims, steps=options.steps)
+        drawn, scene = drawn.to("cpu"), stills(scenes[i : i + 1])
+        labels = [f"{dimension_label(moved[0], m)}\nactiveness {active[d]:.2g}" for m, d in enumerate(dims)]
+        mark = "" if len(scenes) == 1 else f"-{options.first + i}"
+        for suffix in (".png", ".gif"):
+            path = show.path("traversals", suffix)
+            path = path.with_stem(path.stem + mark)
+            if path.suffix.lower() in ANIMATIONS:
+                save_animation(traversal_frames(moved), path, fps=6)
+            else:
+                save_figure(traversal_figure(scene, drawn, moved, labels=labels), path)
+            print(path)
+            if options.out:
+                break
+
+
+def draw_interpolations(show: Show) -> None:
+    """On the lines between pairs of scenes."""
+    a, b = show.pairs(show.options.n or 4)
+    line = interpolate(show.model, a, b, steps=show.options.steps).to("cpu")
+    print(save_figure(interpolation_figure(stills(a), stills(b), line), show.path("interpolation")))
+
+
+def draw_swaps(show: Show) -> None:
+    """Pairs of scenes before and after they exchange their most conspicuous objects."""
+    model = show.model
+    a, b = show.pairs(show.options.n or 4)
+    before = redraw(model, a), redraw(model, b)
+    slots = object_slots(model, before[0]), object_slots(model, before[1])
+    after = swap_objects(model, a, b, *slots)
+    figure = swap_figure(
+        (stills(a), stills(b)),
+        (before[0].to("cpu"), before[1].to("cpu")),
+        (after[0].to("cpu"), after[1].to("cpu")),
+        slots,
+    )
+    print(save_figure(figure, show.path("swap")))
+
+
+def stills(scene: Scene) -> Scene:
+    """The scenes on the CPU; of clips their first frames, whose latents are edited."""
+    return (scene if scene.image.ndim == 4 else scene.map(lambda t: t[:, 0])).to("cpu")
+
+
+def draw_boxes(show: Show) -> None:
+    """The objects that a model finds in images, or in the frames of a clip, and what it makes of them."""
+    scene = show.scene[: show.options.n or (2 if show.clips else 8)]
+    with torch.no_grad():
+        found, output = find(show.model, scene), see(show.model, scene)
+    if show.clips:
+        scene, found, output = scene.fold_time(), found.fold_time(), output.map(_fold_frames(scene))
+    layers = {"reconstruction": output.recon}
+    if scene.motion is not None:
+        layers["motion"] = scene.motion
+    alpha = getattr(output, "alpha", None)
+    if alpha is not None:
+        layers["alpha"] = alpha
+    layers = {name: layer.float().cpu() for name, layer in layers.items()}
+    print(save_figure(detections_figure(scene.to("cpu"), found.to("cpu"), layers=layers), show.path("boxes")))
+
+
+def _fold_frames(scene: Scene) -> Callable[[torch.Tensor], torch.Tensor]:
+    """(B, T, ...) -> (B * T, ...); what a model says of whole clips stays as it is."""
+    lead = scene.image.shape[:2]
+    return lambda x: x.flatten(0, 1) if x.shape[:2] == lead else x
+
+
+def draw_objects(show: Show) -> None:
+    """A map of the objects of many images by their latents, with glimpses."""
+    scene = show.scene[: show.options.n or DEFAULTS["objects"]]
+    with torch.no_grad():
+        found = find(show.model, scene)
+    if show.clips:
+        scene, found = scene.fold_time(), found.fold_time()
+    sure = found.confidence > CONFIDENT
+    size = (scene.image.shape[-2], scene.image.shape[-1])
+    glimpses = extract(scene.pixels, where_of(found.boxes, size), GLIMPSE)
+    labels, names = torch.full_like(found.confidence, -1, dtype=torch.long), {-1: "objects"}
+    if scene.boxes is not None and scene.labels is not None:
+        labels = match_labels(found.boxes, scene.boxes, scene.labels, visible_objects(scene))
+        names = {-1: "no object"} | {int(c): f"class {c}" for c in scene.labels.unique()}
+    figure = latent_map_figure(
+        found.latents[sure].cpu(), labels[sure].cpu(), glimpses[sure].cpu(), names,
+        method=show.options.map, seed=show.options.seed,
+    )  # fmt: skip
+    print(save_figure(figure, show.path(f"objects-{show.options.map}")))
+
+
+PICTURES: dict[str, Callable[[Show], None]] = {
+    "decomposition": draw_decomposition,
+    "boxes": draw_boxes,
+    "objects": draw_objects,
+    "video": draw_video,
+    "traversals": draw_traversals,
+    "interpolate": draw_interpolations,
+    "swap": draw_swaps,
+}
+DEFAULTS = {"decomposition": 8, "boxes": 8, "objects": 64, "video": 3, "traversals": 1, "interpolate": 8, "swap": 8}
+"""Scenes that a kind of picture needs without -n."""
+SCENES = {"decomposition": 1, "boxes": 1, "objects": 1, "video": 1, "traversals": 1, "interpolate": 2, "swap": 2}
+"""Scenes that a kind of picture needs for each of -n."""
+
+
+def read_pictures(paths: list[Path], *, transparency: str = TRANSPARENCY) -> list[Image.Image]:
+    """Picture files as upright RGB images."""
+    return [read_rgb(path, transparency=transparency) for path in paths]
+
+
+def fit_pictures(pictures: list[Image.Image], side: int | tuple[int, int] | None, *, resize: str = "crop") -> Scene:
+    """The pictures, each brought to the model's size as `data=folder` does it; without one, to the first one's size."""
+    first = pictures[0]
+    size = (side, side) if isinstance(side, int) else side or (first.height, first.width)
+    for picture in pictures:
+        if (picture.height, picture.width) != size:
+            how = {"crop": "cropped and resized", "pad": "padded and resized", "stretch": "stretched"}[resize]
+            note(f"a picture is {how} from {picture.height}x{picture.width} to {size[0]}x{size[1]}")
+    arrays = [np.array(fit(picture, (size[0], size[1]), resize=resize)) for picture in pictures]
+    return Scene(image=torch.from_numpy(np.stack(arrays)).movedim(-1, 1).contiguous())
+
+
+def own_pictures(paths: list[Path], run: RunFolder, words: list[str], side: int | tuple[int, int] | None) -> Scene:
+    """The user's pictures as the run's own `data=folder` would read them; `data.resize=...` and the like change that.
+
+    Raises:
+        ValueError: for other settings of the data, which pictures do not have.
+    """
+    data = run.config().get("data") or {}
+    ours = data if data.get("_target_") == "objectscape.data.folder.ImageFolder" else {}
+    options = {"resize": str(ours.get("resize", "crop")), "transparency": str(ours.get("transparency", TRANSPARENCY))}
+    for word in words:
+        key, _, value = word.partition("=")
+        if key.removeprefix("data.") not in options:
+            raise ValueError(f"cannot use {word!r} with your own images; they take data.resize and data.transparency")
+        options[key.removeprefix("data.")] = value
+    check_fit_options(**options)
+    return fit_pictures(read_pictures(paths, transparency=options["transparency"]), side, resize=options["resize"])
+
+
+def _numbers(first: int, count: int, size: int) -> list[int]:
+    """Which scenes of a split of `size` to draw."""
+    if not 0 <= first < size:
+        raise ValueError(f"--first {first}: the split has scenes 0..{size - 1}")
+    return list(range(first, min(first + count, size)))
