@@ -159,8 +159,7 @@ def test_an_unknown_command_suggests_the_near_one(capsys: pytest.CaptureFixture[
 def test_looking_around_is_quick_and_imports_nothing_slow(words: list[str], slow: str) -> None:
     code = f"""if True:
         import sys
-        from objectscape.check import check_fit
-from objectscape.cli import VERBS, main
+        from objectscape.cli import main
         try:
             main({words})
         finally:
