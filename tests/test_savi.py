@@ -111,3 +111,27 @@ def test_learns_a_clip_by_heart(clips: Scene):
         errors.append(float(losses.terms["mse"]))
     empty = float((clips.image - clips.image.mean((3, 4), keepdim=True)).square().mean())
     assert errors[-1] < 0.6 * empty, "better than a plain picture"
+
+
+@torch.no_grad()
+def test_frames_alone_are_matched_so_that_slots_continue():
+    from benchmarks.frame_by_frame import NAMES, closeness, compare, matched, overlap
+    from objectscape.data.loading import EvalLoader
+    from objectscape.scene import Decomposition
+
+    masks = torch.rand(2, 1, 4, 1, 8, 8).softmax(2)
+    still = masks.expand(-1, 5, -1, -1, -1, -1)
+    slots = torch.randn(2, 1, 4, 3).expand(-1, 5, -1, -1)
+    orders = torch.stack([torch.stack([torch.randperm(4) for _ in range(5)]) for _ in range(2)])  # (2, 5, 4)
+    rows = torch.arange(2)[:, None, None], torch.arange(5)[None, :, None], orders
+    recon = torch.zeros(2, 5, 3, 8, 8)
+    mixed = Decomposition(recon=recon, masks=still[rows], components=recon.unsqueeze(2).expand(-1, -1, 4, -1, -1, -1),
+                          slots=slots[rows])  # fmt: skip
+    for score in (overlap, closeness):
+        again = matched(mixed, score)
+        assert torch.equal(again.masks, mixed.masks[:, :1].expand_as(still))
+        assert torch.equal(again.slots, mixed.slots[:, :1].expand_as(slots))
+    data = MovingShapes(count=3, frames=4, image_size=16, split="test")
+    table = compare(make(condition="boxes"), EvalLoader(data, batch_size=2))
+    assert len(table) == 5
+    assert all(values.shape == (len(NAMES),) and values.isfinite().all() for values in table.values())
