@@ -185,6 +185,16 @@ def test_a_crash_of_the_library_is_a_sentence(tmp_path: Path, monkeypatch: pytes
         check_in_child(hdf5(tmp_path))
 
 
+def test_an_error_without_words_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(*arguments: object, **options: object) -> None:
+        raise EOFError
+
+    file = checkpoint(tmp_path)
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(ValueError, match=r"last\.ckpt cannot be read as a checkpoint \(EOFError\)"):
+        read_checkpoint(file)
+
+
 def test_a_file_of_aliases_is_refused(tmp_path: Path) -> None:
     file = text(tmp_path, "config.yaml", "a: &a [1, 2]\nb: [*a, *a]\n" + CONFIG)
     with pytest.raises(ValueError, match=r"config\.yaml is not valid YAML.*aliases"):

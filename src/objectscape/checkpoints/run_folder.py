@@ -178,7 +178,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types for broken files and for refused pickles
         raise ValueError(
-            f"{path} cannot be read as a checkpoint ({str(error).splitlines()[0][:120]}). It is damaged, or "
+            f"{path} cannot be read as a checkpoint ({(str(error).splitlines() or [type(error).__name__])[0][:120]}). It is damaged, or "
             "objectscape did not write it; files that need unpickling of arbitrary objects are refused."
         ) from error
     parts = {"state_dict": dict, "loops": dict, "callbacks": dict, "global_step": int, "optimizer_states": list}
