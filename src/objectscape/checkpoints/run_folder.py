@@ -177,8 +177,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types for broken files and for refused pickles
+        what = str(error).partition("\n")[0] or type(error).__name__
         raise ValueError(
-            f"{path} cannot be read as a checkpoint ({(str(error).splitlines() or [type(error).__name__])[0][:120]}). It is damaged, or "
+            f"{path} cannot be read as a checkpoint ({what[:120]}). It is damaged, or "
             "objectscape did not write it; files that need unpickling of arbitrary objects are refused."
         ) from error
     parts = {"state_dict": dict, "loops": dict, "callbacks": dict, "global_step": int, "optimizer_states": list}
