@@ -128,6 +128,9 @@ def test_from_data_to_translation(tmp_path: Path, capsys: pytest.CaptureFixture[
     answers = next(Path("w/evaluation").glob("*.json")).read_text()
     for score in ("v_to_attr_class", "t_to_v_mse", "v+t_to_attr_position", "t_to_v_r10"):
         assert f'"{score}"' in answers
+    assert main(["show", "w", "--split", "val", "-n", "4", "--out", "grid.png"]) == 0
+    assert Path("grid.png").is_file()
+    assert main(["show", "v"]) == 1
     capsys.readouterr()
     for source, what, to in (
         ("text", "a small red egg at the top left", "picture.png"),

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from objectscape.cli.common import (
     split_words,
     trained_size,
 )
-from objectscape.contract import see
+from objectscape.contract import Translates, see
 from objectscape.data.loading import EvalLoader
 from objectscape.data.pictures import TRANSPARENCY, check_fit_options, fit, printable, read_rgb
 from objectscape.evaluation.edits import interpolate, object_slots, redraw, swap_objects
@@ -35,7 +36,7 @@ from objectscape.evaluation.traversals import Latents, activeness, infer_latents
 from objectscape.metrics.activeness import latent_ranges, traversal_limits
 from objectscape.metrics.detection import CONFIDENT, match_labels
 from objectscape.nn.spatial_transformer import extract, where_of
-from objectscape.scene import Scene
+from objectscape.scene import Multimodal, Scene
 from objectscape.viz import (
     clip_frames,
     dataset_figure,
@@ -55,6 +56,7 @@ from objectscape.viz import (
     traversal_frames,
 )
 from objectscape.viz.edits import dimension_label
+from objectscape.viz.files import save_image
 
 ANIMATIONS = (".gif", ".mp4")
 GLIMPSE = 16  # pixels of a found object on a map
@@ -130,6 +132,10 @@ def show_run(paths: list[Path], settings: list[str], kinds: list[str], options: 
         fps = dataset.spec.fps or fps
         most = max(DEFAULTS[kind] if options.n is None else options.n * SCENES[kind] for kind in kinds)
         scene, name = dataset.batch(_numbers(options.first, most, len(dataset))), f"{dataset.spec.name}-{options.split}"
+    if isinstance(scene, Multimodal):
+        picture = translation_array(model, scene[: options.n or 8])
+        print(save_image(picture, Path(options.out) if options.out else run.figures / "translation.png"))
+        return 0
     shown = [word.removeprefix("data.") for word in settings if not word.startswith(("data=", "data.path="))]
     name = "-".join([name, *map(file_name, shown)])
     scene = scene.to(options.device)
@@ -147,6 +153,17 @@ def show_run(paths: list[Path], settings: list[str], kinds: list[str], options: 
     if not own and not options.out:
         write_readme(run)
     return 0
+
+
+def translation_array(model: nn.Module, batch: Multimodal) -> np.ndarray:
+    """(H, W, 3): the pictures of a batch, and in each further row what the workspace draws from one of its domains."""
+    workspace: Any = model
+    if not isinstance(model, Translates) or "v" not in workspace.domains or "v" not in batch.domains:
+        raise ValueError("this data has several domains; of those, show draws only workspaces with pictures")
+    with torch.no_grad():
+        drawn = [workspace.decode(workspace.encode(batch, name), "v") for name in workspace.domains]
+    rows = [torch.cat(list(images), 2) for images in (batch.domains["v"], *drawn)]
+    return torch.cat(rows, 1).permute(1, 2, 0).numpy().repeat(4, 0).repeat(4, 1)
 
 
 def draw_decomposition(show: Show) -> None:

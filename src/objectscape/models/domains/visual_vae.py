@@ -93,10 +93,6 @@ class VisualVAE(Domain):
         """uint8 pictures."""
         return self.draw(latent).float().mul(255).round().clamp(0, 255).to(torch.uint8)
 
-    def sample(self, n: int, *, noise: Tensor | None = None) -> Tensor:
-        """(n, 3, H, W) uint8 pictures of latents from the prior."""
-        return self.decode(torch.randn(n, self.latent_size) if noise is None else noise)
-
     def forward(self, batch: Multimodal) -> DomainOutput:
         features = self.encoder(self._pixels(batch.domains[self.domain]))
         mean, logvar = self.mean(features), self.logvar(features)
