@@ -313,7 +313,7 @@ def test_stacks_have_motion_where_the_objects_are(recorded: Path) -> None:
     small = AtariStacks(path=recorded, split="test", image_size=64, frames=4)
     item = small[3]
     assert item.image.shape == (4, 3, 64, 64)
-    assert small.spec.image_size == (64, 64)
+    assert (small.spec.image_size, small.spec.frames) == ((64, 64), 4)
     assert item.motion is not None
     assert item.motion.shape == (4, 1, 64, 64)
     assert item.boxes is not None

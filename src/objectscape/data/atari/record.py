@@ -146,6 +146,8 @@ class AtariRecording(SceneDataset):
             image_size=size,
             splits=dict(COUNTS),
             fields=fields,
+            frames=self.frames if self.frames > 1 else None,
+            actions=action_width(self.env),
             max_objects=self.game.locate(np.zeros((1, 128), np.uint8), size)[2].size if self.game is not None else None,
             source=f"{self.environment} ({versions})",
             notes=f"agent {who}, {how}, frame skip {self.frame_skip}, sticky actions {self.sticky}, "

@@ -78,7 +78,8 @@ class AtariStacks(SceneDataset):
         if self.motion is not None:
             fields["motion"] = f"({time}1, {self.size[0]}, {self.size[1]}) float32, 1 where something moves"
             fields["motion_boxes"] = f"({time}{self.max_boxes}, 4) float32 pixels x0 y0 x1 y1; zero rows are unused"
-        values = {**spec.to_dict(), "image_size": self.size, "fields": fields}
+        frames = self.frames if self.clips else None
+        values = {**spec.to_dict(), "image_size": self.size, "fields": fields, "frames": frames}
         return Spec.from_dict(values)
 
     def __len__(self) -> int:
