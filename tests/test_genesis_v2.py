@@ -163,7 +163,7 @@ def test_loss_is_the_weighted_sum_of_its_terms():
     net, scene = model(mask_kl=True, beta=0.3), squares(2)
     output = net(scene)
     parts = net.loss(scene, output, 0).terms
-    kl = parts["kl"] + parts["kl_masks"]
+    kl = parts["kl_slots"] + parts["kl_masks"]
     torch.testing.assert_close(net.loss(scene, output, 0).total.detach(), parts["nll"] + 0.3 * kl)
     net.beta = torch.tensor(2.0)
     total = net.loss(scene, output, 0).total.detach()
