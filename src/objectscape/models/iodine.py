@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from objectscape.contract import Model
+from objectscape.nn.constant_images import convolve_broadcast
 from objectscape.nn.distributions import drawing_means, fixed_noise, gaussian_kl, sample_gaussian
 from objectscape.nn.inner_gradients import follows_gradients, node
 from objectscape.nn.mixtures import gaussian_log_likelihood
@@ -160,23 +161,11 @@ class SlotDecoder(nn.Module):
         """(B, K, D) -> RGB (B, K, 3, H, W), unbounded, and mask logits (B, K, 1, H, W), in the slots' dtype."""
         grid: Tensor = self.get_buffer("grid")
         first: nn.Conv2d = self.layers[0]  # type: ignore[assignment]
-        vectors = F.pad(slots.flatten(0, 1), (0, 1), value=CONSTANT)[:, :, None, None]  # (B*K, D + 1, 1, 1)
+        vectors = F.pad(slots.flatten(0, 1), (0, 1), value=CONSTANT)  # (B*K, D + 1)
         on_vectors, on_grid = first.weight.split([self.inputs, len(grid)], 1)
-        # A tile as large as the kernel has every way in which the padding cuts a constant picture off.
-        tile = F.conv2d(vectors.expand(-1, -1, *first.kernel_size), on_vectors, first.bias, padding="same")
-        for dim, length in ((2, grid.shape[1]), (3, grid.shape[2])):
-            tile = _stretch(tile, dim, length)
-        with torch.autocast(slots.device.type, enabled=False):  # bfloat16 blurs neighboring coordinates
-            place = F.conv2d(grid[None], on_grid, padding="same")  # (1, C, H, W)
-        drawn = self.layers[1:](tile + place.to(tile.dtype)).to(slots.dtype).unflatten(0, slots.shape[:2])
+        drawn = convolve_broadcast(vectors, grid, on_vectors, first.bias, on_place=on_grid, padding="same")
+        drawn = self.layers[1:](drawn).to(slots.dtype).unflatten(0, slots.shape[:2])
         return drawn[:, :, 1:], drawn[:, :, :1]
-
-
-def _stretch(tile: Tensor, dim: int, length: int) -> Tensor:
-    """Repeat the middle of `tile` along `dim` until it has `length`."""
-    margin = tile.shape[dim] // 2
-    start, middle, end = tile.split([margin, 1, margin], dim)
-    return torch.cat([start, middle.repeat_interleave(length - 2 * margin, dim), end], dim)
 
 
 class HalvingConv2d(nn.Conv2d):

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable
 
 from torch import Tensor, nn
 
+from objectscape.nn.constant_images import convolve_broadcast
 from objectscape.nn.positions import PositionEmbedding
 from objectscape.nn.validation import check_at_least, check_choice
 
@@ -41,8 +42,13 @@ class SlotDecoder(nn.Module):
 
     def forward(self, slots: Tensor) -> tuple[Tensor, Tensor]:
         """(B, K, D) -> RGB before any squashing (B, K, 3, H, W), mask logits (B, K, 1, H, W); both float32."""
-        grid = slots.flatten(0, 1)[:, :, None, None] + self.position().permute(2, 0, 1)  # (B*K, D, h, w)
-        drawn = self.layers(grid).to(slots.dtype).unflatten(0, slots.shape[:2])  # (B, K, 4, H, W)
+        vectors, place, first = slots.flatten(0, 1), self.position().permute(2, 0, 1), self.layers[0]
+        if type(first) is nn.Conv2d and min(place.shape[1:]) >= first.kernel_size[0]:
+            weight, padding = first.weight, first.padding[0]
+            drawn = convolve_broadcast(vectors, place, weight, first.bias, on_place=weight, padding=padding)
+        else:
+            drawn = first(vectors[:, :, None, None] + place)  # of (B*K, D, h, w)
+        drawn = self.layers[1:](drawn).to(slots.dtype).unflatten(0, slots.shape[:2])  # (B, K, 4, H, W)
         return drawn[:, :, :3], drawn[:, :, 3:]
 
 

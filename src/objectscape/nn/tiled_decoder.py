@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from objectscape.nn.constant_images import convolve_broadcast
 from objectscape.nn.validation import check_at_least
 
 
@@ -58,21 +59,8 @@ class TiledDecoder(nn.Module):
         assert isinstance(first, nn.Conv2d)
         grid: Tensor = self.get_buffer("grid")
         on_vectors, on_grid = first.weight.split([self.inputs, 2], 1)
-        tile = vectors[:, :, None, None].expand(-1, -1, self.KERNEL, self.KERNEL)
-        tile = F.conv2d(tile, on_vectors, first.bias, padding=first.padding)  # (N, C, 2p + 1, 2p + 1)
-        with torch.autocast(vectors.device.type, enabled=False):  # bfloat16 blurs neighboring coordinates
-            place = F.conv2d(grid[None], on_grid, padding=first.padding)  # (1, C, h, w)
-        for dim in (2, 3):
-            tile = _stretch(tile, dim, place.shape[dim])
-        # In place, because a convolution keeps its input for the gradient and nothing else is needed.
-        drawn = F.elu(tile + place.to(tile.dtype), inplace=True)
+        drawn = convolve_broadcast(vectors, grid, on_vectors, first.bias, on_place=on_grid, padding=first.padding[0])
+        drawn = F.elu(drawn, inplace=True)
         for layer in others:
             drawn = F.elu(layer(drawn), inplace=True)
         return self.last(drawn).to(vectors.dtype)
-
-
-def _stretch(tile: Tensor, dim: int, length: int) -> Tensor:
-    """Repeat the middle of `tile` along `dim` until it has `length`."""
-    margin = tile.shape[dim] // 2
-    start, middle, end = tile.split([margin, 1, margin], dim)
-    return torch.cat([start, middle.repeat_interleave(length - 2 * margin, dim), end], dim)
