@@ -152,7 +152,7 @@ class SlotDecoder(nn.Module):
         widths = [self.inputs + len(grid), *channels, 4 * patch**2]
         self.layers = nn.Sequential()
         for before, after in pairwise(widths):
-            self.layers.extend([nn.Conv2d(before, after, kernel, padding="same"), nn.ELU()])
+            self.layers.extend([nn.Conv2d(before, after, kernel, padding="same"), nn.ELU(inplace=True)])
         self.layers.pop(-1)
         if patch > 1:
             self.layers.append(nn.PixelShuffle(patch))
@@ -283,7 +283,7 @@ class RefinementNetwork(nn.Module):
         widths = [inputs.channels, *channels]
         self.convs = nn.Sequential()
         for before, after in pairwise(widths):
-            self.convs.extend([HalvingConv2d(before, after, kernel), nn.ELU()])
+            self.convs.extend([HalvingConv2d(before, after, kernel), nn.ELU(inplace=True)])
         widths = [channels[-1], *mlp]
         self.mlp = nn.Sequential()
         for before, after in pairwise(widths):

@@ -43,10 +43,10 @@ class BroadcastDecoder(nn.Module):
         self.latent_dim = latent_dim
         self.side = image_size + 2 * layers
         self.first = nn.Conv2d(latent_dim + 2, hidden_channels, 3)
-        self.rest = nn.Sequential(activation())
+        self.rest = nn.Sequential(activation(inplace=True))
         for _ in range(layers - 1):
             self.rest.append(nn.Conv2d(hidden_channels, hidden_channels, 3))
-            self.rest.append(activation())
+            self.rest.append(activation(inplace=True))
         self.rest.append(nn.Conv2d(hidden_channels, out_channels, 1))
 
     def forward(self, z: Tensor) -> Tensor:

@@ -51,7 +51,7 @@ class ComponentEncoder(nn.Module):
         self.convolutions = nn.Sequential()
         for channels, out in ((in_channels, c), (c, c), (c, 2 * c), (2 * c, 2 * c)):
             self.convolutions.append(nn.Conv2d(channels, out, 3, stride=2, padding=1))
-            self.convolutions.append(activation())
+            self.convolutions.append(activation(inplace=True))
         self.head = nn.Sequential(
             nn.Linear(2 * c * (image_size // 16) ** 2, hidden), activation(), nn.Linear(hidden, 2 * latent_dim)
         )
