@@ -80,7 +80,10 @@ def _convolutions(
     """`layers` hidden convolutions and a last one of kernel 3; the grid is as much larger as they eat."""
     stack: list[nn.Module] = []
     for index in range(layers):
-        stack += [nn.Conv2d(channels if index else slot_size, channels, kernel, padding=padding), activation(inplace=True)]
+        stack += [
+            nn.Conv2d(channels if index else slot_size, channels, kernel, padding=padding),
+            activation(inplace=True),
+        ]
     stack.append(nn.Conv2d(channels, 4, 3, padding=last_padding))
     margin = layers * (kernel - 1 - 2 * padding) + 2 - 2 * last_padding
     return SlotDecoder(slot_size=slot_size, grid=(image_size[0] + margin, image_size[1] + margin), layers=stack)
