@@ -110,7 +110,7 @@ def test_a_parameter_belongs_to_one_child():
 WORDS = [
     "recipe=quickstart", "data.count=64", "batch_size=8", "model.width=16", "model.hidden=16", "every.log=1",
     "every.validate=0", "every.picture=0", "every.checkpoint=2", "loggers.tensorboard=false", "schedule.steps=20",
-    "trainer.accelerator=cpu", "trainer.gradient_clip_val=0.1", "optimizer.lr=0.01", "~optimizer.fused",
+    "trainer.accelerator=cpu", "trainer.gradient_clip_val=0.1", "optimizer.lr=0.01",
     "+groups.stem={_target_: torch.optim.RMSprop, lr: 1e-3}", "+groups.mix.lr=2e-3",
 ]  # fmt: skip
 
