@@ -227,3 +227,10 @@ def test_a_wanted_psnr_is_the_published_target_of_the_world_models() -> None:
         SoftplusGECO(target_psnr=25.0)
     with pytest.raises(ValueError, match="one of them"):
         SoftplusGECO()
+
+
+def test_the_goal_changes_in_stages():
+    geco = GECO(goal=[[0, 0.6], [10, 0.5]], image_size=2)
+    for step, value in ((0, 0.6), (9, 0.6), (10, 0.5), (99, 0.5)):
+        geco.set_step(step)
+        assert geco.goal == pytest.approx(value * 12)

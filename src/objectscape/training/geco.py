@@ -54,6 +54,7 @@ class GECO(nn.Module):
 
     Args:
         goal: wanted negative log-likelihood; nats per pixel and channel if `image_size` is given, per image otherwise.
+            Stages of it, such as [[0, 0.6], [10000, 0.5655]], change with the optimizer step.
             The default is that of GENESIS, for a pixel standard deviation of 0.7: an RMSE of 0.056.
         image_size: side S of the square images in pixels. The goal is multiplied by channels * S^2 and the step size
             by 64^2 / S^2, so that one setting serves all sizes. None: goal and step size are taken as they are.
@@ -81,7 +82,7 @@ class GECO(nn.Module):
     def __init__(
         self,
         *,
-        goal: float = 0.5655,
+        goal: float | Sequence[Sequence[float]] = 0.5655,
         image_size: int | None = None,
         channels: int = 3,
         step_size: float = 1e-5,
@@ -113,14 +114,19 @@ class GECO(nn.Module):
             goal = goal_for_rmse(target_rmse, pixel_std=pixel_std)
         values = 1 if image_size is None else channels * image_size**2
         if pixel_std is not None and image_size is not None:
-            _warn_if_infeasible(goal, smallest_error(pixel_std=pixel_std))
-        self.goal = goal * values
+            _warn_if_infeasible(min(Stages(goal).values), smallest_error(pixel_std=pixel_std))
+        self._goals, self._values = Stages(goal), values
+        self.goal: float = self._goals.at(0) * values
         """Goal in nats per image."""
         self.step_size = step_size if image_size is None else step_size * 64**2 / image_size**2
         self.alpha, self.speedup = alpha, 1.0 if speedup is None else speedup
         self.beta_min, self.beta_max = beta_min, beta_max
         self.register_buffer("beta", torch.tensor(float(beta_init)))
         self.register_buffer("error", torch.tensor(math.nan))
+
+    def set_step(self, step: int) -> None:
+        """Take the goal of the stage that `step` belongs to."""
+        self.goal = self._goals.at(step) * self._values
 
     def steer(self, model: nn.Module) -> None:
         """Set `model.beta`, the weight of its KL."""

@@ -78,6 +78,8 @@ class Task(pl.LightningModule):
         scene = readable(self.model, batch)
         if isinstance(self.model, Scheduled):
             self.model.set_step(self.global_step)
+        if isinstance(self.geco, Scheduled):
+            self.geco.set_step(self.global_step)
         if self.geco is not None:
             self.geco.steer(self.model)
         output: Decomposition = self.model(scene)
