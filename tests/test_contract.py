@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -13,7 +14,7 @@ from objectscape.check import ContractError, check_model
 from objectscape.cli.config import load, options
 from objectscape.contract import Model
 from objectscape.data.synthetic.shapes import ColoredShapes
-from objectscape.scene import Decomposition, Losses, Scene
+from objectscape.scene import Decomposition, Losses, Multimodal, Scene
 
 SPACE = {"image_size": 32, "grid": 4, "components": 3, "glimpse_size": 8, "width": 4, "what_size": 6, "mask_size": 4,
          "component_size": 4, "features": 8, "background_features": 8, "mask_hidden_size": 8, "prior_hidden_size": 8,
@@ -83,6 +84,66 @@ def test_bfloat16_is_close(name: str, scene: Scene) -> None:
     assert half.masks.isfinite().all()
     torch.testing.assert_close(half.masks.float().sum(1), torch.ones_like(full.masks.sum(1)), rtol=0, atol=1e-2)
     assert (half.recon.float() - full.recon).abs().mean() < 0.05
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_plain_tensors_are_images(name: str, scene: Scene) -> None:
+    model = small(name).eval()
+    results = []
+    for batch in (Scene(image=scene.pixels), scene.image, scene.pixels):
+        torch.manual_seed(0)
+        with torch.no_grad():
+            results.append(model(batch))
+    for result in results[1:]:
+        assert torch.equal(result.recon, results[0].recon)
+        assert torch.equal(result.masks, results[0].masks)
+    with pytest.raises(ValueError, match=r"resize|Resize"):
+        model(torch.rand(2, 3, 31, 31))
+
+
+@pytest.mark.parametrize(
+    ("images", "remedy"),
+    [
+        (np.zeros((2, 3, 8, 8), np.uint8), r"numpy.ndarray.*Use torch.from_numpy\(images\)\.$"),
+        (np.zeros((2, 8, 8, 3), np.uint8), r"torch.from_numpy\(images\)\[..., :3\].movedim\(-1, 1\)"),
+        ([torch.zeros(3, 8, 8)], r"builtins.list.*torch.stack"),
+        (torch.zeros(3, 8, 8), r"\(3, 8, 8\).*model\(image\[None\]\)"),
+        (torch.zeros(2, 8, 8, 3), r"images.movedim\(-1, 1\)"),
+        (torch.zeros(2, 1, 8, 8), "repeat a gray"),
+        (torch.zeros(2, 3, 8, 8, dtype=torch.int64), r"images.byte\(\)"),
+        (torch.full((2, 3, 8, 8), 255.0), "values from 255 to 255.*Divide by 255"),
+        (torch.linspace(-1, 1, 384).view(2, 3, 8, 8), "Undo the normalization"),
+    ],
+)
+def test_what_is_no_batch_of_images_is_said(images: Any, remedy: str) -> None:
+    with pytest.raises(ValueError, match=remedy):
+        Toy()(images)
+
+
+def test_plain_tensors_pass_through_everything_that_wraps_a_call() -> None:
+    """Clips, hooks, functional calls, compiled models; a model of another batch says what it reads."""
+    model, images = Toy().eval(), torch.rand(2, 3, 8, 8)
+    expected = model(Scene(image=images)).recon
+    seen: list[Any] = []
+    handle = model.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    assert torch.equal(model(images).recon, expected)
+    assert [type(batch) for batch in seen] == [Scene]
+    handle.remove()
+    assert torch.equal(torch.func.functional_call(model, dict(model.named_parameters()), (images,)).recon, expected)
+    assert torch.equal(model(images[:, None].expand(2, 4, 3, 8, 8)).recon[:, 3], expected)
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    assert torch.equal(compiled(images).recon, expected)
+    assert torch.equal(compiled(Scene(image=images)).recon, expected)
+
+    class Words(Model[Multimodal, Multimodal]):
+        def forward(self, batch: Multimodal) -> Multimodal:
+            return batch
+
+        def loss(self, batch: Multimodal, output: Multimodal, step: int) -> Losses:
+            raise AssertionError
+
+    with pytest.raises(ValueError, match="Words reads a Multimodal, but got Tensor"):
+        Words()(images)
 
 
 class Toy(Model):

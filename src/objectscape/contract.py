@@ -10,8 +10,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, get_args, get_origin, runtime_checkable
 
+import torch
 from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from torch import Tensor, nn
 
@@ -34,7 +35,29 @@ class Model(nn.Module, PyTorchModelHubMixin, ABC, Generic[Batch, Output]):
 
     Subclasses implement `forward(batch) -> Output` and `loss(batch, output, step) -> Losses`. Whatever needs
     parameters happens in `forward`; `loss` is arithmetic on its arguments only.
+
+    `model(images)` takes a plain tensor too: (B, 3, H, W) or clips (B, T, 3, H, W), uint8 or floating point in [0, 1].
     """
+
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        """`forward` and its hooks.
+
+        Raises:
+            ValueError: for images that are no tensor, have another shape than (B, [T,] 3, H, W), or values that are
+                neither uint8 nor in [0, 1].
+        """
+        if not inputs or isinstance(inputs[0], Tensors):
+            return super().__call__(*inputs, **options)
+        kind = batch_type(type(self))
+        if not issubclass(Scene, kind):
+            raise ValueError(
+                f"{type(self).__name__} reads a {kind.__name__}, but got {type(inputs[0]).__name__}; pass "
+                f"objectscape.scene.{kind.__name__}(...)."
+            )
+        clips = scene_of(inputs[0])
+        seen = readable(self, clips)
+        output = super().__call__(seen, *inputs[1:], **options)
+        return output if seen.image.ndim == clips.image.ndim else output.unfold_time(clips.image.shape[1])
 
     def save_pretrained(self, save_directory: str | Path, **hub: Any) -> str | None:
         """Write `config.json` and `model.safetensors`; `hub` goes to huggingface_hub (`push_to_hub`, ...)."""
@@ -132,6 +155,53 @@ ABILITIES: dict[str, type] = {
 def abilities(model: nn.Module) -> list[str]:
     """Names of what the model can do."""
     return [name for name, protocol in ABILITIES.items() if isinstance(model, protocol)]
+
+
+def batch_type(model: type[Model[Any, Any]]) -> type:
+    """What a class of models reads, from its base `Model[Batch, Output]`; Scene where it does not say."""
+    for cls in model.__mro__:
+        for base in vars(cls).get("__orig_bases__", ()):
+            if get_origin(base) is Model and isinstance(get_args(base)[0], type):
+                return get_args(base)[0]
+    return Scene
+
+
+def scene_of(images: Any) -> Scene:
+    """A Scene of bare images, which are looked at more closely than a data set's.
+
+    Args:
+        images: (B, 3, H, W) or (B, T, 3, H, W), uint8 or floating point in [0, 1].
+
+    Raises:
+        ValueError: if they are anything else.
+    """
+    wanted = "a tensor of images (B, 3, H, W), uint8 or floating point in [0, 1], or a Scene"
+    if not isinstance(images, Tensor):
+        remedy = "Use torch.from_numpy(images)" if hasattr(images, "__array__") else "Stack the images with torch.stack"
+        if getattr(images, "ndim", 0) == 4 and images.shape[-1] in (3, 4) and images.shape[1] != 3:
+            remedy += "[..., :3].movedim(-1, 1)"  # channels last, as NumPy's images are
+        raise ValueError(
+            f"the model got {type(images).__module__}.{type(images).__name__}; it takes {wanted}. {remedy}."
+        )
+    shape = tuple(images.shape)
+    if images.ndim not in (4, 5) or shape[-3] != 3:
+        remedy = "Move the channels first, drop an alpha channel, repeat a gray one."
+        if images.ndim == 3 and shape[0] == 3:
+            remedy = "Add the batch axis: model(image[None])."
+        elif images.ndim == 4 and shape[-1] == 3:
+            remedy = "Move the channels first: model(images.movedim(-1, 1))."
+        raise ValueError(f"images of shape {shape}; the model takes {wanted}. {remedy}")
+    if images.dtype != torch.uint8 and not images.is_floating_point():
+        raise ValueError(
+            f"images of type {images.dtype}; the model takes {wanted}. For values of 0 to 255: images.byte()."
+        )
+    known = images.numel() and images.device.type != "meta" and not torch.compiler.is_compiling()
+    if known and images.is_floating_point():  # half a unit beyond [0, 1] is what resizing may give
+        low, high = (value.item() for value in images.detach().aminmax())
+        if low < -0.5 or high > 1.5:
+            remedy = "Divide by 255." if low >= 0 else "Undo the normalization."
+            raise ValueError(f"images with values from {low:.4g} to {high:.4g}; the model takes {wanted}. {remedy}")
+    return Scene(image=images)
 
 
 def see(model: nn.Module, batch: Tensors) -> Any:
