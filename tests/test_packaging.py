@@ -44,7 +44,7 @@ def test_the_wheel_works_away_from_its_sources(tmp_path: Path) -> None:
 
 
 def test_tab_proposes_commands_recipes_and_options() -> None:
-    assert propose(["tr"]) == ["train"]
+    assert propose(["tr"]) == ["train", "translate"]
     assert "recipe=slot_attention/tiny" in propose(["train", "recipe=slot"])
     assert propose(["train", "da"]) == ["data="]
     assert "--split" in propose(["evaluate", "RUN", "--sp"])
