@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import torch
+from hydra.utils import instantiate
 
 import objectscape
 from objectscape.cli.config import load, options
@@ -48,3 +49,17 @@ def test_packages_import_nothing_before_it_is_asked_for() -> None:
     code += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     assert objectscape.metrics.psnr(torch.ones(1, 3, 2, 2), torch.zeros(1, 3, 2, 2)).item() == 0
+
+
+TAKEN_FROM = {
+    "multi_dsprites": "multi_dsprites_colored_on_grayscale",  # the published set of several that it renders
+    "tiny_moving_sprites": "moving_sprites",  # the same scenes, smaller and fewer
+}
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in options("data") if ".synthetic." in load([f"data={name}"]).data._target_]
+)
+def test_rendered_data_are_called_as_their_configuration(name: str) -> None:
+    """Files, tables and figures carry the name that was typed, so that two data sets never share one."""
+    assert instantiate(load([f"data={name}"]).data, split="test").spec.name == TAKEN_FROM.get(name, name)

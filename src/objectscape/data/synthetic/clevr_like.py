@@ -166,6 +166,8 @@ class ClevrLike(RenderedScenes):
             quality=quality,
         )
         self.crop = crop
+        if near:
+            self.spec = replace(self.spec, name=f"tiny_{self.spec.name}")  # as the configuration is called
 
     def rules_of(self, variant: str) -> ClevrRules:
         """See `RenderedScenes.rules_of`. More than 2 further objects would find no room in the middle."""

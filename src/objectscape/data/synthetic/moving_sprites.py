@@ -217,7 +217,11 @@ class MovingSprites(SyntheticScenes):
         if actions:
             fields["actions"] = f"({t}, 4) float32 click x, click y, move x, move y in [0, 1]; action t leads to t + 1"
         self.spec = Spec(
-            name="moving_sprites",
+            name="select_move"
+            if actions
+            else "bouncing_balls"
+            if collisions
+            else "moving_sprites",  # as configurations
             image_size=(image_size, image_size),
             splits={**COUNTS, split: self.count},
             fields=fields,

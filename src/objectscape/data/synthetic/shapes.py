@@ -59,7 +59,7 @@ class ColoredShapes(SyntheticScenes):
         self.same_color, self.overlap = same_color, overlap
         most = max_objects
         self.spec = Spec(
-            name="colored_shapes",
+            name="colored_shapes" if overlap else "tiny_shapes",  # the configurations' names
             image_size=(image_size, image_size),
             splits={**COUNTS, split: self.count},
             fields={
