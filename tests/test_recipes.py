@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 from hydra.utils import instantiate
+from PIL import Image
 
+from objectscape.checkpoints.run_folder import RunFolder
+from objectscape.cli import main
 from objectscape.cli.config import load, options, parse, sweep_words
 
-OURS = ("tiny", "_like", "quickstart", "workspace/")
+OURS = ("tiny", "_like", "quickstart", "own_images", "workspace/")
 PAPERS = [name for name in options("recipe") if not any(word in name for word in OURS)]
 GENESIS_SLOTS = {"multi_dsprites": 5, "gqn": 7, "multi_object": 7, "shapestacks": 9, "sketchy": 10, "apc": 10}
 SIDES = {"sketchy": 128, "apc": 128}
@@ -107,3 +110,18 @@ def test_a_sweeps_values_give_way_to_those_of_the_user(tmp_path: Path) -> None:
     assert sweep_words([f"sweep={tmp_path / 'mine.yaml'}"]) == ["batch_size=8,16"]
     with pytest.raises(ValueError, match="Did you mean 'space_time/continuity'"):
         sweep_words(["sweep=space_time/continuty"])
+
+
+@pytest.mark.parametrize("kind", ["folder", "hdf5"])
+def test_a_folder_of_ten_images_can_be_trained_on(kind: str, tmp_path: Path) -> None:
+    folder, file, run = tmp_path / "photos", tmp_path / "photos.h5", tmp_path / "run"
+    folder.mkdir()
+    for number in range(10):
+        Image.new("RGB", (80 + number, 60), (20 * number, 80, 120)).save(folder / f"{number}.png")
+    data = [f"data.path={folder}"]
+    if kind == "hdf5":
+        assert main(["data", "convert", "folder", f"source={folder}", "image_size=64", f"path={file}"]) == 0
+        data = ["data=hdf5", f"data.path={file}"]
+    words = ["recipe=own_images", *data, f"run_dir={run}", "trainer.max_steps=2", "loggers.tensorboard=false"]
+    assert main(["train", *words]) == 0
+    assert RunFolder.open(run).status()["state"] == "done"
