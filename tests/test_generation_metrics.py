@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,7 @@ from objectscape.nn.inception import (
     load_inception,
 )
 from objectscape.nn.preprocessing import Preprocessing
-from objectscape.scene import Decomposition, Scene
+from objectscape.scene import Decomposition, Scene, record
 from objectscape.viz import samples_figure
 
 
@@ -336,11 +335,15 @@ def test_protocol_refuses_what_cannot_be(tmp_path: Path) -> None:
 # --- likelihoods ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(kw_only=True)
+@record
 class Bounded(Decomposition):
     nll: Tensor
     kl_slots: Tensor
     kl_masks: Tensor
+
+    @property
+    def bound(self) -> dict[str, Tensor]:
+        return {"nll": self.nll, "kl_slots": self.kl_slots, "kl_masks": self.kl_masks}
 
 
 def test_bound_of_known_values() -> None:

@@ -287,8 +287,8 @@ def test_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatc
     assert main(["data", "make", "shapestacks_like", "n=3", "val=2", "test=2", "size=32", *small, "path=falls.h5"]) == 0
     assert main(["data", "check", "falls.h5"]) == 0
     with h5py.File("falls.h5") as file:
-        assert file["train/image"].shape == (3, 3, 3, 32, 32)
-        assert file["train/factors/orientation"].shape == (3, 3, 6, 4)
+        assert file["train/image"].shape == (9, 3, 32, 32), "frames as rows"
+        assert file["train/factors/orientation"].shape == (9, 6, 4)
     clip = ["data.image_size=32", *(f"data.{word}" for word in small)]
     assert main(["show", "data=hdf5", "data.path=falls.h5", "-n", "2", "--out", "file.png"]) == 0
     assert main(["show", "data=shapestacks_like", *clip, "-n", "2", "--out", "falls.png"]) == 0

@@ -166,6 +166,7 @@ def test_a_signal_saves_the_last_whole_step(
         return original(self, batch, batch_idx)
 
     monkeypatch.setattr(Task, "training_step", step)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # below nohup it is ignored, and stays so
     handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     assert train("trainer.max_steps=9", "trainer.accumulate_grad_batches=3") == 130
     assert "stopped at step 2 of 9; go on with: objectscape train resume=r" in capsys.readouterr().err

@@ -279,7 +279,7 @@ class DetectionScores(Metric):
         return {name: float(value) for name, value in scores.items()}
 
     def _recalls(self) -> list[tuple[int, Tensor, Tensor]]:
-        if not self.found:
+        if not len(self.found):
             return []
         labels, by_iou, by_alignment = _cat(self.found).unbind(1)
         classes = labels.unique().tolist()

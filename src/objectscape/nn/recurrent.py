@@ -38,5 +38,13 @@ class GRUCell(nn.GRUCell):
             return super().forward(full_precision(input), None if hx is None else full_precision(hx))
 
 
+class GRU(nn.GRU):
+    """`torch.nn.GRU` on a batch of sequences, in float32."""
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        with torch.autocast(input.device.type, enabled=False):
+            return super().forward(full_precision(input), None if hx is None else full_precision(hx))
+
+
 def _full(state: State | None) -> State | None:
     return None if state is None else (full_precision(state[0]), full_precision(state[1]))

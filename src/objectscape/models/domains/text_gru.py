@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from objectscape.models.domains.attributes import gaussian_kl
 from objectscape.models.domains.domain import Domain, DomainOutput
+from objectscape.nn.recurrent import GRU
 from objectscape.scene import Losses, Multimodal
 
 
@@ -52,7 +53,7 @@ class TextGRU(Domain):
         self.mean, self.logvar = nn.Linear(z, z), nn.Linear(z, z)
         self.decoder = nn.Sequential(nn.Linear(z, h), nn.ReLU(), nn.Linear(h, h), nn.ReLU(), nn.Linear(h, n))
         self.words = nn.Embedding(vocabulary, z)
-        self.gru = nn.GRU(z, h, gru_layers, batch_first=True)
+        self.gru = GRU(z, h, gru_layers, batch_first=True)
         self.head = nn.Linear(h, vocabulary)
 
     def encode(self, raw: Tensor) -> Tensor:
