@@ -248,7 +248,7 @@ def test_a_run_on_clips_is_drawn_shown_and_evaluated(tmp_path: Path, capsys: pyt
     assert (run / "figures" / "swap-moving_shapes-test.png").is_file()
     capsys.readouterr()
     assert main(["evaluate", str(run), "data.count=4", "--images", "4"]) == 0
-    (file,) = (run / "evaluation").glob("moving_shapes-test*.json")
+    (file,) = (run / "evaluation").glob("moving_shapes*-test.json")
     scores = json.loads(file.read_text())
     assert "ari_fg" in str(scores)
 
