@@ -46,7 +46,7 @@ def _device(text: str) -> str:
 
     try:
         torch.empty(0, device=text)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch has all three for what is not there
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch raises all three for a missing device
         there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
         there += ["mps"] if torch.backends.mps.is_available() else []
         raise argparse.ArgumentTypeError(f"cannot compute on {text!r}; this machine has {', '.join(there)}") from error

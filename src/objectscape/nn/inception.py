@@ -237,7 +237,7 @@ def load_inception(path: str | Path, *, sha256: str | None = WEIGHTS_SHA256) -> 
 
     Args:
         path: the file. It is read with `weights_only=True`.
-        sha256: of the file; None skips the check, for weights of one's own, whose distance must not be called FID.
+        sha256: of the file; None skips the check, for your own weights, whose distance must not be called FID.
 
     Raises:
         FileNotFoundError: if there is no such file; the message says how to get it.
