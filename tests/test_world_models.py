@@ -314,7 +314,7 @@ def test_released_op3_weights_are_read_without_executing_them(tmp_path: Path) ->
 
     bad = tmp_path / "trap.pkl"
     bad.write_bytes(pickle.dumps({"inital_deter_state": Trap()}))
-    with pytest.raises(ValueError, match="not a dictionary of tensors"):
+    with pytest.raises(ValueError, match="not a plain file of tensors"):
         op3_files.read(bad)
     assert not (tmp_path / "sprung").exists()
 

@@ -7,7 +7,6 @@ name `0` are read too.
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from objectscape.checkpoints.wrapping import unwrapped
+from objectscape.checkpoints.upstream import read_plain, tensors
 from objectscape.models.domains.attributes import Attributes
 from objectscape.models.domains.latents import SavedLatents
 from objectscape.models.domains.text_vae import TextVAE
@@ -167,19 +166,8 @@ def read_lightning(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]
         FileNotFoundError: if there is no such file.
         ValueError: if it holds no plain weights.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file.")
-    try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(
-            f"{path}: not a plain file of tensors. It holds Python objects, which loading would execute, or it is "
-            "damaged; re-save torch.load(FILE)['state_dict'] with torch.save where you trust the file."
-        ) from error
-    stored = stored if isinstance(stored, dict) else {}
-    found = {key: value for key, value in unwrapped(stored).items() if isinstance(value, Tensor)}
-    return dict(stored.get("hyper_parameters", {})), found
+    stored = read_plain(path)
+    return dict(stored.get("hyper_parameters", {})), tensors(stored)
 
 
 def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

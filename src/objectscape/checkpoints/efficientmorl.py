@@ -8,7 +8,6 @@ is in force.
 from __future__ import annotations
 
 import math
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from objectscape.checkpoints.wrapping import unwrapped
+from objectscape.checkpoints.upstream import check_keys, read_plain, unwrapped
 from objectscape.models.efficientmorl import EfficientMORL
 
 PREFIXES = {
@@ -107,11 +106,8 @@ def convert(weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[st
     sources = {key: _sources(key) for key in ours}
     known = {name for names in sources.values() for name in names}
     missing, unexpected = known - set(weights), set(weights) - known - DROPPED
-    if missing or unexpected:
-        raise ValueError(
-            f"these are not the weights of this configuration: missing {sorted(missing)}, unexpected "
-            f"{sorted(unexpected)}. Check image_decoder and use_DualGRU, and that the file belongs to EfficientMORL."
-        )
+    hint = "Check image_decoder and use_DualGRU, and that the file belongs to EfficientMORL."
+    check_keys(missing, unexpected, hint=hint)
     return {key: _translate(key, [weights[name] for name in names], config) for key, names in sources.items()}
 
 
@@ -124,17 +120,7 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         FileNotFoundError: if there is no such file.
         ValueError: if it is something else, or could only be read by running code that it contains.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file.")
-    try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(
-            f"{path}: not a plain file of tensors. It holds Python objects, which loading would execute, or it is "
-            "damaged; re-save the state dict alone with torch.save(model.state_dict(), ...) where you trust the file."
-        ) from error
-    stored = stored if isinstance(stored, dict) else {}
+    stored = read_plain(path)
     weights = {
         _modern(key): value
         for key, value in unwrapped(stored).items()

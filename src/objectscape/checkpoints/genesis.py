@@ -12,16 +12,14 @@ from __future__ import annotations
 
 import json
 import logging
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
 from objectscape.checkpoints.genesis_family import genesis, genesis_v2, monet, vae
-from objectscape.checkpoints.wrapping import unwrapped
+from objectscape.checkpoints.upstream import read_plain, unwrapped
 from objectscape.contract import Model
 
 _log = logging.getLogger(__name__)
@@ -72,23 +70,12 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         FileNotFoundError: if there is no such file.
         ValueError: if the file needs unrestricted pickle, or holds no weights of a known family.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; give the path of an original `model.ckpt-...`")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(
-            f"{path} cannot be read as plain tensors (weights_only=True), and arbitrary pickles are refused because "
-            "they can run code. Re-save it where you trust it: torch.save({'model_state_dict': "
-            "{k: v.cpu() for k, v in checkpoint['model_state_dict'].items()}}, path)"
-        ) from error
-    weights = unwrapped(checkpoint)
+    weights = unwrapped(read_plain(path))
     if not weights or not all(isinstance(value, Tensor) for value in weights.values()):
         raise ValueError(f"{path} holds no 'model_state_dict' of tensors, so it is no checkpoint of the GENESIS code")
     for name, family in FAMILIES.items():
         if family.recognizes(weights):
-            config = {**family.infer(weights, _flags(path.parent)), "family": name}
+            config = {**family.infer(weights, _flags(Path(path).parent)), "family": name}
             _log.info("%s: %s with %s", path, name, config)
             return config, weights
     raise ValueError(

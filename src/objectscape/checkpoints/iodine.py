@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from objectscape.checkpoints.upstream import check_keys
 from objectscape.models.iodine import IODINE
 
 INITIAL = "model/iodine/initial_sample_distribution"
@@ -80,11 +81,8 @@ def convert(weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[st
     sources = {key: _source(key) for key in build(config).state_dict()}
     missing = set(sources.values()) - set(weights)
     unexpected = {name for name in weights if not _dropped(name)} - set(sources.values())
-    if missing or unexpected:
-        raise ValueError(
-            f"these are not the weights of this configuration: missing {sorted(missing)}, unexpected "
-            f"{sorted(unexpected)}. Check lstm, ref_mlp and the lists of channels, and that the file belongs to IODINE."
-        )
+    hint = "Check lstm, ref_mlp and the lists of channels, and that the file belongs to IODINE."
+    check_keys(missing, unexpected, hint=hint)
     return {key: _translate(weights[source]) for key, source in sources.items()}
 
 

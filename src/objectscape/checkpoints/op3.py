@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from objectscape.checkpoints.wrapping import unwrapped
+from objectscape.checkpoints.upstream import check_keys, read_plain, tensors
 from objectscape.models.op3 import OP3
 
 PARTS = {
@@ -83,10 +83,7 @@ def convert(weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[st
     if {"initial_lambdas1", "initial_lambdas2"} <= set(weights):
         converted["initial"] = torch.cat([weights["initial_lambdas1"], weights["initial_lambdas2"]])
     wanted = set(build(config).state_dict())
-    if missing := wanted - set(converted):
-        raise ValueError(f"the weights lack {', '.join(sorted(missing))}: check action and the widths.")
-    if unexpected := set(converted) - wanted:
-        raise ValueError(f"nothing asks for {', '.join(sorted(unexpected))}: check action and the widths.")
+    check_keys(wanted - set(converted), set(converted) - wanted, hint="Check action and the widths.")
     return converted
 
 
@@ -96,14 +93,7 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     Raises:
         ValueError: if the file holds more than tensors, or weights of another model.
     """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for files that are not its own
-        raise ValueError(
-            f"{path}: not a dictionary of tensors saved by torch ({error}). Other pickled files of OP3 (environments, "
-            "goals) hold code and are not read."
-        ) from error
-    weights = {key: value for key, value in unwrapped(state).items() if isinstance(value, Tensor)}
+    weights = tensors(read_plain(path))
     if "inital_deter_state" not in weights:  # spelled so in the released code
         raise ValueError(f"{path}: no weights named inital_deter_state, so it is no OP3 model.")
     told = weights.get("dynamics_net.action_encoder.fcs.0.weight")

@@ -9,7 +9,6 @@ Which of the two a configuration belongs to shows in its keys: `K` and `z_size`,
 
 from __future__ import annotations
 
-import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from objectscape.checkpoints.wrapping import unwrapped
+from objectscape.checkpoints.upstream import check_keys, read_plain, unwrapped
 from objectscape.models.slot_attention import SlotAttentionModel
 
 EMORL = {
@@ -109,11 +108,8 @@ def convert(weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[st
     google = "num_slots" in config
     sources = {key: (_google_key if google else _emorl_key)(key) for key in ours}
     missing, unexpected = set(sources.values()) - set(weights), set(weights) - set(sources.values())
-    if missing or unexpected:
-        raise ValueError(
-            f"these are not the weights of this configuration: missing {sorted(missing)}, unexpected "
-            f"{sorted(unexpected)}. Check the decoder's name and that the file belongs to Slot Attention."
-        )
+    hint = "Check the decoder's name and that the file belongs to Slot Attention."
+    check_keys(missing, unexpected, hint=hint)
     translate = _from_google if google else _from_emorl
     return {key: translate(key, weights[source]) for key, source in sources.items()}
 
@@ -142,14 +138,7 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         slot_size, hidden = weights["slot_attention.mlp.0.kernel"].shape
         google = {"slot_size": slot_size, "slot_mlp_hidden": hidden}
         return {"resolution": [128, 128], "num_slots": 7, "num_iterations": 3, **google}, weights
-    try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(
-            f"{path}: not a plain file of tensors. It holds Python objects, which loading would execute, or it is "
-            "damaged; re-save the state dict alone with torch.save(model.state_dict(), ...) where you trust the file."
-        ) from error
-    weights = unwrapped(stored)
+    weights = unwrapped(read_plain(path))
     if "init_slots" not in weights:
         raise ValueError(
             f"{path}: no key 'init_slots', so these are not the weights of EfficientMORL's Slot Attention."

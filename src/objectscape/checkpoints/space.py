@@ -9,15 +9,13 @@ models of all three codes were trained on BGR images, those of the 3-D rooms on 
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from objectscape.checkpoints.wrapping import unwrapped
+from objectscape.checkpoints.upstream import check_keys, read_plain, tensors
 from objectscape.models.space import Space
 from objectscape.models.space_time import SpaceTime
 
@@ -153,11 +151,7 @@ def convert(weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[st
     sources = {key: _source(key, decoder) for key in state if not key.startswith(("dynamic.", "sizes."))}
     missing = set(sources.values()) - set(theirs)
     unexpected = {key for key in theirs if not key.startswith(CONSTANTS)} - set(sources.values())
-    if missing or unexpected:
-        raise ValueError(
-            f"these are not the weights of this configuration: missing {sorted(missing)[:4]}, unexpected "
-            f"{sorted(unexpected)[:4]}. Check K: one component has another decoder than several."
-        )
+    check_keys(missing, unexpected, hint="Check K: one component has another decoder than several.")
     return {key: theirs[sources[key]] if key in sources else value for key, value in state.items()}
 
 
@@ -168,18 +162,8 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         FileNotFoundError: if there is no such file.
         ValueError: if it is none of these layouts, or could only be read by running code that it contains.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file.")
-    try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(
-            f"{path}: not a plain file of tensors. It holds Python objects, which loading would execute, or it is "
-            "damaged; re-save the state dict alone with torch.save(model.state_dict(), ...) where you trust the file."
-        ) from error
-    stored = stored.get("model", stored) if isinstance(stored, dict) else {}
-    weights = {key: value for key, value in unwrapped(stored).items() if isinstance(value, Tensor)}
+    stored = read_plain(path)
+    weights = tensors(stored.get("model", stored))
     bare = {key.removeprefix("space."): value for key, value in weights.items()}
     absent = [
         key for key in ("fg_module.img_encoder.offset", *(key for key, _, _ in SIZES.values())) if key not in bare

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from objectscape.checkpoints.wrapping import unwrapped
+from objectscape.checkpoints.upstream import check_keys, read_plain, tensors
 from objectscape.models.sswm import SSWM
 from objectscape.models.vrnn import VRNN
 
@@ -128,10 +128,7 @@ def convert(weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[st
     weight = F.softplus(weights["geco_beta"]).reshape(()) if geco_in_force(config) else torch.tensor(1.0)
     converted["reconstruction_weight"] = weight.to(weights["geco_beta"].dtype)
     wanted = set(build(config).state_dict())
-    if missing := wanted - set(converted):
-        raise ValueError(f"the weights lack {', '.join(sorted(missing))}: check ssm, action_dim and the widths.")
-    if unexpected := set(converted) - wanted:
-        raise ValueError(f"nothing asks for {', '.join(sorted(unexpected))}: check ssm, action_dim and the widths.")
+    check_keys(wanted - set(converted), set(converted) - wanted, hint="Check ssm, action_dim and the widths.")
     return converted
 
 
@@ -141,11 +138,7 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     Raises:
         ValueError: if the file holds more than tensors, or weights of another model.
     """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for files that are not its own
-        raise ValueError(f"{path}: not a PyTorch checkpoint of plain tensors ({error}).") from error
-    weights = {key: value for key, value in unwrapped(state).items() if isinstance(value, Tensor)}
+    weights = tensors(read_plain(path))
     if "geco_beta" not in weights or not {"lamda_0", "phi_x.6.weight"} & set(weights):
         raise ValueError(f"{path}: neither lamda_0 nor phi_x.6.weight is there, so it is no SSWM world model or VRNN.")
     step = {"global_step": 10**9}  # a finished run; its GECO is at work

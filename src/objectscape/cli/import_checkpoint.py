@@ -14,7 +14,7 @@ from objectscape.checkpoints.run_folder import RunFolder
 from objectscape.cli.common import note
 from objectscape.names import unknown
 
-NOT_IMPORTERS = ("native", "run_folder", "wrapping")
+NOT_IMPORTERS = ("native", "run_folder", "upstream")
 
 
 def importers() -> list[str]:

@@ -10,6 +10,8 @@ from collections.abc import Collection, Iterable, Mapping
 import torch
 from torch import Tensor
 
+from objectscape.checkpoints.upstream import check_keys
+
 Table = dict[str, str | tuple[str, ...]]
 
 _DROPPED_SUFFIXES = ("pixel_coords.g_1", "pixel_coords.g_2")  # buffers of the first releases, computed on the fly since
@@ -47,19 +49,11 @@ def translate(weights: Mapping[str, Tensor], table: Table, *, dropped: Collectio
     unexpected = sorted(
         key for key in set(weights) - used if key not in dropped and not key.endswith(_DROPPED_SUFFIXES)
     )
-    if missing or unexpected:
-        raise ValueError(
-            f"this state dict does not fit the configuration: missing {_shorten(missing)}; unexpected "
-            f"{_shorten(unexpected)}. Check the constructor options (flags.json) that belong to the checkpoint."
-        )
+    check_keys(missing, unexpected, hint="Check the constructor options (flags.json) that belong to the checkpoint.")
     return {
         key: weights[names[0]] if len(names) == 1 else torch.cat([weights[name] for name in names])
         for key, names in sources.items()
     }
-
-
-def _shorten(keys: list[str]) -> str:
-    return (", ".join(keys[:6]) + (f" and {len(keys) - 6} more" if len(keys) > 6 else "")) or "nothing"
 
 
 def same(ours: str, theirs: str, names: Iterable[str] = ("weight", "bias")) -> Table:
