@@ -552,7 +552,7 @@ def test_conversion_names_missing_and_unexpected_weights() -> None:
     config = json.loads(CASE.with_suffix(".json").read_text())["config"]
     weights = {key: torch.from_numpy(value) for key, value in upstream_weights().items()}
     weights["extra/w"] = weights.pop("refinement_head/residual_head/linear/b")
-    with pytest.raises(ValueError, match=r"missing \['refinement_head/.*/b'\], unexpected \['extra/w'\]"):
+    with pytest.raises(ValueError, match=r"missing refinement_head/\S*/b; unexpected extra/w\."):
         importer.convert(weights, config)
     with pytest.raises(ValueError, match="pixel_dist='poisson'"):
         importer.build({**config, "pixel_dist": "poisson"})

@@ -56,7 +56,7 @@ def check_keys(missing: Iterable[str], unexpected: Iterable[str], *, hint: str) 
     missing, unexpected = sorted(missing), sorted(unexpected)
     if missing or unexpected:
         raise ValueError(
-            f"these are not the weights of this configuration: missing {_shorten(missing)}, unexpected "
+            f"these are not the weights of this configuration: missing {_shorten(missing)}; unexpected "
             f"{_shorten(unexpected)}. {hint}"
         )
 
