@@ -36,7 +36,6 @@ from objectscape.nn.grid_objects import (
     Classifier,
     Drawing,
     GridObjects,
-    describe,
     presence_kl,
     ramp,
     sample_presence,
@@ -349,7 +348,6 @@ class Space(Model[Scene, SpaceOutput]):
         """What tells this model's objects from another's: a classifier keeps it."""
         return self.foreground.fingerprint()
 
-    @torch.no_grad()
     def describe(self, image: Tensor, classifier: Classifier | None) -> dict[str, list[tuple[float, ...]]]:
         """What is where in one image, by class.
 
@@ -364,15 +362,9 @@ class Space(Model[Scene, SpaceOutput]):
         Raises:
             ValueError: if the classifier belongs to another model.
         """
-        if classifier is not None and classifier.model not in ("", self.fingerprint()):
-            raise ValueError("the classifier belongs to another model; fit one to this model's objects")
         pixels = Scene(image=image[None].to(self.foreground.cell_centers.device)).pixels
         check_images(pixels, self.image_size)
-        probability, where, rest = self.foreground.find(self._swap(pixels), self.cells)
-        there = probability[0] > 0.5
-        if classifier is None:
-            return {"object": [tuple(box) for box in where[0][there].tolist()]} if bool(there.any()) else {}
-        return describe(rest[0][there][:, 1:], where[0][there], classifier)
+        return self.foreground.describe(self._swap(pixels), self.cells, classifier)
 
     def _swap(self, image: Tensor) -> Tensor:
         """RGB to the order of the weights, and back."""

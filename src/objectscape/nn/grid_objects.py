@@ -289,6 +289,21 @@ class GridObjects(nn.Module):
             digest.update(value.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
+    @torch.no_grad()
+    def describe(self, image: Tensor, cells: int, classifier: Classifier | None) -> dict[str, list[tuple[float, ...]]]:
+        """What is where in one image (1, 3, H, W), by class; None puts all objects under "object".
+
+        Raises:
+            ValueError: if the classifier belongs to another model.
+        """
+        if classifier is not None and classifier.model not in ("", self.fingerprint()):
+            raise ValueError("the classifier belongs to another model; fit one to this model's objects")
+        probability, where, rest = self.find(image, cells)
+        there = probability[0] > 0.5
+        if classifier is None:
+            return {"object": [tuple(box) for box in where[0][there].tolist()]} if bool(there.any()) else {}
+        return describe(rest[0][there][:, 1:], where[0][there], classifier)
+
     def draw(
         self,
         what: Tensor,
