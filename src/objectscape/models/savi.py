@@ -34,7 +34,7 @@ from objectscape.nn.initialization import initialize_glorot, scale_weights
 from objectscape.nn.slot_attention import SlotAttention
 from objectscape.nn.slot_decoders import make_slot_decoder
 from objectscape.nn.slot_encoder import SlotEncoder
-from objectscape.nn.validation import check_at_least, check_choice, check_positive
+from objectscape.nn.validation import check_at_least, check_choice
 from objectscape.scene import Decomposition, Losses, Scene, record
 
 
@@ -84,8 +84,7 @@ class SAVi(Model[Scene, SAViOutput]):
         predictor_hidden: hidden width of the predictor's MLP.
         encoder_channels: width of the encoder's convolutions and of the tokens.
         encoder_strides: of its four convolutions.
-        encoder_gain: factor on the initial weights of its convolutions (see Slot Attention).
-        attention_gain: factor on the initial weights of queries and keys (see Slot Attention).
+        initialization: "released", or "sharp" for short trainings (ours; the same as Slot Attention's).
         decoder: one of the names of `objectscape.nn.slot_decoders`.
         decoder_channels: width of the decoder's convolutions; None for the published one.
 
@@ -109,8 +108,7 @@ class SAVi(Model[Scene, SAViOutput]):
         predictor_hidden: int = 256,
         encoder_channels: int = 32,
         encoder_strides: Sequence[int] = (1, 1, 1, 1),
-        encoder_gain: float = 1.0,
-        attention_gain: float = 1.0,
+        initialization: Literal["released", "sharp"] = "released",
         decoder: Literal["deconvolution", "broadcast", "small", "iodine", "big", "patch"] = "deconvolution",
         decoder_channels: int | None = None,
     ) -> None:
@@ -120,7 +118,7 @@ class SAVi(Model[Scene, SAViOutput]):
             raise ValueError(f"image_size={image_size}: expected one number of pixels, or height and width.")
         check_choice("condition", condition, ("none", "boxes", "centers"))
         check_at_least(1, predictor_heads=predictor_heads, predictor_hidden=predictor_hidden)
-        check_positive(encoder_gain=encoder_gain, attention_gain=attention_gain)
+        check_choice("initialization", initialization, ("released", "sharp"))
         if slot_size % predictor_heads:
             raise ValueError(f"slot_size={slot_size} is not a multiple of predictor_heads={predictor_heads}")
         self.image_size = (size[0], size[1])
@@ -141,8 +139,9 @@ class SAVi(Model[Scene, SAViOutput]):
         )
         for part in (self.encoder, self.corrector, self.decoder):
             initialize_glorot(part)
-        scale_weights(self.encoder.convs, gain=encoder_gain)
-        scale_weights(self.corrector.to_queries, self.corrector.to_keys, gain=attention_gain)
+        if initialization == "sharp":
+            scale_weights(self.encoder.convs, gain=2.0)
+            scale_weights(self.corrector.to_queries, self.corrector.to_keys, gain=3.0)
         if condition != "none":
             inputs = 4 if condition == "boxes" else 2
             self.hint = nn.Sequential(nn.Linear(inputs, 256), nn.ReLU(), nn.Linear(256, slot_size))
