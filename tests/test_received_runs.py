@@ -186,14 +186,14 @@ def test_only_a_class_of_the_right_kind_from_the_right_place_is_found(target: An
 
 
 def test_a_part_of_a_model_follows_the_same_rule() -> None:
-    part = building.build_part({"_target_": "objectscape.models.vae.VAE", "image_size": 32})
+    part = building.build_part({"_target_": "objectscape.models.vae.VAE", "image_size": 32}, "part")
     assert part.image_size == 32
     with pytest.raises(ValueError, match="comes from"):
-        building.build_part(SHELL)
+        building.build_part(SHELL, "part")
     with pytest.raises(ValueError, match="comes from"):
-        building.build_part({"_target_": "objectscape.models.vae.VAE", "image_size": SHELL})
+        building.build_part({"_target_": "objectscape.models.vae.VAE", "image_size": SHELL}, "part")
     with pytest.raises(ValueError, match="_partial_ is not an argument"):
-        building.build_part({"_target_": "objectscape.models.vae.VAE", "_partial_": True})
+        building.build_part({"_target_": "objectscape.models.vae.VAE", "_partial_": True}, "part")
 
 
 def test_a_changed_weight_is_noticed(received: Path) -> None:

@@ -16,17 +16,21 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import os
 import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from objectscape.names import did_you_mean
 
+ABOUT = ("format", "objectscape", "step", "data", "sha256", "weights_hash")
+"""Entries of a saved model's config.json that are about it, and no arguments."""
 TRUST = "OBJECTSCAPE_TRUST"  # in the environment, so that the processes a run starts know it too
 IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 
@@ -162,9 +166,40 @@ def build(description: Mapping[str, Any] | None, kind: str, **more: Any) -> Any:
     return construct(cls, {**arguments, **more})
 
 
-def build_part(description: Mapping[str, Any]) -> Any:
-    """A part of a model, from the description of it among the model's arguments."""
-    return build(description, "part")
+def build_part(given: Any, name: str) -> Any:
+    """A part of a model: as it is, from a description among the model's arguments, or from the folder of a trained one.
+
+    Args:
+        given: a module, a description, or a run folder or saved model.
+        name: of the model's argument, for messages.
+
+    Raises:
+        ValueError: if nothing is given, or what a description or folder names may not be built.
+        FileNotFoundError: if there is no trained model in the folder.
+    """
+    if given is None:
+        raise ValueError(f"{name} is not set: say model.{name}=RUN, the folder of a trained model")
+    if isinstance(given, Mapping):
+        return build({key: value for key, value in given.items() if key not in ABOUT}, "part")
+    if not isinstance(given, str | Path):
+        return given
+    folder = model_folder(given, name)
+    target = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("_target_")
+    cls: Any = find_class(target, "part")
+    return cls.from_pretrained(str(folder))
+
+
+def model_folder(given: str | Path, name: str) -> Path:
+    """Where a run folder, or a saved model, keeps its config.json and weights.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    folder = Path(given)
+    folder = folder / "model" if (folder / "model" / "config.json").is_file() else folder
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{name}={given}: no trained model there (no config.json). Train it first.")
+    return folder
 
 
 def resolve(description: Mapping[str, Any], kind: str) -> tuple[type, dict[str, Any]]:

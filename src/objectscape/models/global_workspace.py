@@ -25,9 +25,7 @@ Design decisions:
 from __future__ import annotations
 
 import hashlib
-import importlib
 import itertools
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
@@ -36,6 +34,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from objectscape.building import build_part, model_folder
 from objectscape.contract import Model
 from objectscape.models.domains.domain import Domain
 from objectscape.nn.contrastive import LOG_SCALE, clip_loss, vse_loss
@@ -51,7 +50,6 @@ from objectscape.nn.selection import (
 )
 from objectscape.scene import Losses, Multimodal, Tensors, record
 
-Pair = tuple[str, str]
 PerDomain = int | Mapping[str, int]
 TERMS = ("translation", "contrastive", "demi_cycle", "cycle", "fused")
 
@@ -474,37 +472,18 @@ def _layers(inside: int, hidden: int, more: int, nonlinear: Callable[[], nn.Modu
 def build_domain(name: str, given: Any) -> Domain:
     """A domain from a module, the folder of a trained one, or a description.
 
-    Only classes of `objectscape.models` are built from a description or folder.
-
     Raises:
         FileNotFoundError: if there is no such folder.
         ValueError: if what is given is no domain.
     """
-    if isinstance(given, Domain):
-        return given
-    if given is None:
-        raise ValueError(f"domains.{name} is not set: say model.domains.{name}=RUN, the folder of a trained domain")
+    domain = build_part(given, f"domains.{name}")
+    if not isinstance(domain, Domain):
+        raise ValueError(f"domains.{name} is a {type(domain).__name__}; domains are in objectscape.models.domains")
     if isinstance(given, Mapping):
-        rest = ("_target_", "format", "objectscape", "weights_hash")
-        domain: Any = _domain_class(name, given.get("_target_"))(**{k: v for k, v in given.items() if k not in rest})
         domain.weights_hash = given.get("weights_hash")
-    else:
-        folder = Path(given)
-        folder = folder / "model" if (folder / "model" / "config.json").is_file() else folder
-        if not (folder / "config.json").is_file():
-            raise FileNotFoundError(f"domains.{name}={given}: no trained model there (no config.json). Train it first.")
-        target = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("_target_")
-        domain = _domain_class(name, target).from_pretrained(str(folder))
-        domain.weights_hash = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    elif isinstance(given, str | Path):
+        weights = model_folder(given, f"domains.{name}") / "model.safetensors"
+        domain.weights_hash = hashlib.sha256(weights.read_bytes()).hexdigest()
     if domain.domain != name:
         raise ValueError(f"domains.{name}: this model reads {domain.domain!r}; call the domain {domain.domain}")
     return domain
-
-
-def _domain_class(name: str, target: Any) -> type[Domain]:
-    module, _, cls = str(target).rpartition(".")
-    if module.startswith("objectscape.models."):
-        found = getattr(importlib.import_module(module), cls, None)
-        if isinstance(found, type) and issubclass(found, Domain):
-            return found
-    raise ValueError(f"domains.{name}: {target} is no domain of objectscape; domains are in objectscape.models.domains")

@@ -20,15 +20,12 @@ that nothing moves).
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from objectscape.building import build_part, find_class
+from objectscape.building import build_part
 from objectscape.contract import Model
 from objectscape.nn.clips import check_clips
 from objectscape.nn.frozen import Frozen
@@ -180,20 +177,7 @@ class SlotFormer(Model[Scene, SlotFormerOutput]):
 
 def _base(given: Any) -> Any:
     """The kept model from itself, from the folder of a trained one, or from a description."""
-    if given is None:
-        raise ValueError("base is not set: say model.base=RUN, the folder of a trained model of clips such as SAVi")
-    if isinstance(given, nn.Module):
-        found: Any = given
-    elif isinstance(given, Mapping):
-        found = build_part({key: value for key, value in given.items() if key not in ("format", "objectscape")})
-    else:
-        folder = Path(given)
-        folder = folder / "model" if (folder / "model" / "config.json").is_file() else folder
-        if not (folder / "config.json").is_file():
-            raise FileNotFoundError(f"base={given}: no trained model there (no config.json). Train it first.")
-        target = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("_target_")
-        cls: Any = find_class(target, "part")
-        found = cls.from_pretrained(str(folder))
+    found = build_part(given, "base")
     if not (getattr(found, "reads_clips", False) and hasattr(found, "decode") and hasattr(found, "slot_size")):
         raise ValueError(
             f"base is a {type(found).__name__}; expected a model of clips with decode and slot_size, such as SAVi"

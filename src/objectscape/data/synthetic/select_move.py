@@ -17,7 +17,7 @@ SIDES = {"square": (4, 45.0), "circle": (30, 0.0), "triangle": (3, 90.0)}
 """Number of vertices of each shape, and the angle of the first one in degrees, counterclockwise."""
 MOTION_SCALE = 0.5
 ANTI_ALIASING = 5
-GOAL, GOAL_RADIUS, LONGEST = (0.5, 0.5), 0.075, 60
+GOAL, GOAL_RADIUS = (0.5, 0.5), 0.075
 
 
 def vertices(shape: str, scale: float) -> np.ndarray:
