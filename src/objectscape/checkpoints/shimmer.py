@@ -17,6 +17,7 @@ from objectscape.checkpoints.bimgw import by_order, read_lightning
 from objectscape.models.domains.attributes import AttributeVAE
 from objectscape.models.domains.latents import SavedLatents
 from objectscape.models.domains.text_gru import TextGRU
+from objectscape.models.domains.text_vae import SharedTextVAE
 from objectscape.models.domains.visual_vae import VisualVAE
 from objectscape.models.global_workspace import GlobalWorkspace
 from objectscape.nn.selection import AttentionSelection
@@ -187,18 +188,64 @@ def convert_text(weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> di
     return found
 
 
+SHARED_NAMES = {
+    "encoder": "vae.encoder.encoder",
+    "mean": "vae.encoder.q_mean",
+    "logvar": "vae.encoder.q_logvar",
+    "decoder": "vae.decoder.decoder",
+    "attributes": "attribute_cls",
+    "to_class": "attribute_cls_cat",
+    "to_numbers": "attribute_cls_attr.0",
+    "grammar": "grammar_cls",
+}
+
+
+def build_text_vae(config: Mapping[str, Any]) -> SharedTextVAE:
+    """Our form of shimmer-ssd's older text module from its settings."""
+    return SharedTextVAE(
+        input_size=config["in_dim"],
+        latent_size=config["latent_dim"],
+        hidden_size=config["hidden_dim"],
+        heads=config["heads"],
+        beta=config["beta"],
+    )
+
+
+def convert_text_vae(weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
+    """shimmer-ssd's older text module -> ours, differentiably."""
+    found = {}
+    for key in build_text_vae(config).state_dict():
+        top, rest = key.split(".", 1)
+        if top == "decisions":
+            number, rest = rest.split(".", 1)
+            found[key] = weights[f"grammar_heads.{list(config['heads'])[int(number)]}.{rest}"]
+        else:
+            found[key] = weights[f"{SHARED_NAMES[top]}.{rest}"]
+    return found
+
+
 # --- files ---
 
 
 def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """(configuration, weights) of a checkpoint of shimmer-ssd: visual VAE, attribute VAE or workspace, as its keys say.
+    """(configuration, weights) of a checkpoint of shimmer-ssd: a visual, attribute or text VAE, or a workspace.
 
     The fusion model and the two-domain model have the same weights; `class=GlobalWorkspaceFusion` chooses the former.
 
     Raises:
-        FileNotFoundError, ValueError: as `bimgw.read_lightning`, and if it is none of the three.
+        FileNotFoundError, ValueError: as `bimgw.read_lightning`, and if it is none of them.
     """
     given, weights = read_lightning(path)
+    heads = {
+        match[1]: value.shape[0]
+        for key, value in weights.items()
+        if (match := re.fullmatch(r"grammar_heads\.(.+)\.weight", key))
+    }
+    if heads:
+        hidden, size = weights["vae.encoder.encoder.0.weight"].shape
+        latent = weights["vae.encoder.q_mean.weight"].shape[0]
+        told = {"in_dim": size, "latent_dim": latent, "hidden_dim": hidden, "heads": heads}
+        return {**told, "beta": given.get("beta", 0.1)}, weights
     if "vae.encoder.layers.0.weight" in weights:
         shape = weights["vae.encoder.q_mean.weight"].shape
         config: dict[str, Any] = {"latent_dim": shape[0], "ae_dim": shape[1] // 4, "beta": given.get("beta", 0.1)}
@@ -217,7 +264,7 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         dict.fromkeys(m[1] for key in weights if (m := re.match(r"gw_mod\.gw_encoders\.(\w+)\.0\.weight", key)))
     )
     if not names:
-        raise ValueError(f"{path}: no key of shimmer's workspace or of shimmer-ssd's visual or attribute VAE.")
+        raise ValueError(f"{path}: no key of shimmer's workspace or of shimmer-ssd's visual, attribute or text VAE.")
 
     def layers(kind: str) -> int:
         return sum(1 for key in weights if re.fullmatch(rf"gw_mod\.gw_{kind}coders\.{names[0]}\.\d+\.weight", key))
@@ -242,6 +289,8 @@ def build(config: Mapping[str, Any]) -> nn.Module:
         return build_workspace(config)
     if "vocab_size" in config:
         return build_text(config)
+    if "heads" in config:
+        return build_text_vae(config)
     return build_attributes(config) if "hidden_dim" in config else build_vae(config)
 
 
@@ -251,4 +300,6 @@ def convert(weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[st
         return convert_workspace(weights, config)
     if "vocab_size" in config:
         return convert_text(weights, config)
+    if "heads" in config:
+        return convert_text_vae(weights, config)
     return convert_attributes(weights, config) if "hidden_dim" in config else convert_vae(weights, config)

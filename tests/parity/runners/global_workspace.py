@@ -15,6 +15,7 @@ from objectscape.models.domains.latents import symexp, symlog
 from objectscape.models.domains.text_gru import AttributeReader
 from objectscape.models.domains.text_vae import TextVAE
 from objectscape.models.domains.visual_vae import VisualVAE
+from objectscape.models.global_workspace import GlobalWorkspace, WorkspaceOutput
 from objectscape.nn.contrastive import LOG_SCALE, clip_loss, info_nce, vse_loss
 from objectscape.nn.odd_one_out import OddClassifier, distance_logits, swap_one
 from objectscape.nn.selection import EqualSelection, one_hot_weights, random_weights
@@ -269,16 +270,33 @@ def run_bimgw_workspace(case: Case) -> None:
     computed["loss/total_no_coefs"] = computed["loss/supervised_no_coefs"]
     if config["optim_unsupervised_losses_after"] < 0:
         computed["loss/total_no_coefs"] = computed["loss/total_no_coefs"] + computed["loss/unsupervised_no_coefs"]
-    finer = tuple(name for name in case.group("outputs") if name.startswith("loss/") and name[-2:] in ("_0", "_1"))
+    computed |= part_losses(model, output)
     for name in case.group("outputs"):
-        if name not in finer:
-            case.compare(name, computed[name])
+        case.compare(name, computed[name])
     assert any(model.weights[term] for term in ("translation", "contrastive"))
     case.compare_gradients(losses.total, leaves, skip=tuple(k for k in case.group("grad_norms") if k[:3] == "of_"))
     compare_terms(case, leaves, {theirs: means[ours] for theirs, ours in (
         ("translation", "translation"), ("demi_cycles", "demi_cycle"), ("cycles", "cycle"),
         ("contrastive", "contrastive"))})  # fmt: skip
-    case.finish(ignore=finer)
+    case.finish()
+
+
+def part_losses(model: GlobalWorkspace, output: WorkspaceOutput) -> dict[str, Tensor]:
+    """{bimGW's label: scalar} of every part of every latent, over the rows that count."""
+    found = {}
+    for key, predicted in (output.decoded | output.cycled).items():
+        first, *through, to = key.split(">")
+        rows, target = output.present[first] & output.present[to], output.latents[to]
+        if through:
+            label = f"cycles/domain_{to}-{through[0]}"
+        else:
+            label = f"demi_cycles/domain_{to}-u" if first == to else f"translation/domain_{to}-{first}"
+        widths = list(model.domain(to).parts.values())
+        for number, (p, t) in enumerate(zip(predicted[rows].split(widths, 1), target[rows].split(widths, 1))):
+            kinds = to == "attr" and number == 0
+            value = nn.functional.nll_loss(p, t.argmax(1)) if kinds else nn.functional.mse_loss(p, t)
+            found[f"loss/{label}_{number}"] = value
+    return found
 
 
 def _bimgw_numbers(numbers: Tensor) -> Tensor:
@@ -324,6 +342,10 @@ def run_shimmer(case: Case) -> None:
     for theirs, ours in shimmer.TERMS.items():
         if f"metric/{theirs}" in case.group("outputs"):
             case.compare(f"metric/{theirs}", means[ours])
+    single = labels_of(terms)
+    for name in case.group("outputs"):
+        if name.removeprefix("metric/") in single:
+            case.compare(name, single[name.removeprefix("metric/")])
     starts = torch.tensor([0, *[rows for _, rows in groups]]).cumsum(0).tolist()
     for (members, _), start, stop in zip(groups, starts, starts[1:], strict=False):
         label, rows = "+".join(members), slice(start, stop)
@@ -338,8 +360,38 @@ def run_shimmer(case: Case) -> None:
             for to in sizes:
                 if f"{key}>{to}" in output.decoded:
                     case.compare(f"broadcast/{label}_to_{to}", output.decoded[f"{key}>{to}"][rows])
+            for path, value in output.cycled.items():
+                first, _, to = path.split(">")
+                if first == key:
+                    case.compare(f"broadcast_cycle/{label}_to_{to}", value[rows])
     case.compare_gradients(losses.total, leaves, skip=tuple(k for k in case.group("grad_norms") if k[:3] == "of_"))
     compare_terms(case, leaves, {theirs: means[ours] for theirs, ours in shimmer.TERMS.items() if ours in means})
+    shown = ("_logit_scale", "broadcast_loss")  # a constant, and a sum of the rest
+    case.finish(ignore=tuple(n for n in case.group("outputs") if not n.startswith("metric/") or n.endswith(shown)))
+
+
+def labels_of(terms: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
+    """{shimmer's label: scalar} of every single loss."""
+
+    def several(names: str) -> str:
+        return "{" + ",".join(sorted(names.split("+"))) + "}"
+
+    found = {}
+    for term, values in terms.items():
+        for key, value in values.items():
+            path, _, group = key.partition("@")
+            first, *through, to = path.split(">") if ">" in path else path.split("=")
+            if term == "contrastive":
+                found |= dict.fromkeys((f"contrastive_{first}_and_{to}", f"contrastive_{to}_and_{first}"), value)
+            elif group and through:
+                found[f"from_{several(first)}_through_{several(through[0])}_to_{to}_case_{several(group)}_loss"] = value
+            elif group:
+                found[f"from_{several(first)}_to_{to}_loss"] = value
+            elif through:
+                found[f"cycle_{to}_through_{through[0]}"] = value
+            else:
+                found[f"demi_cycle_{to}" if first == to else f"translation_{first}_to_{to}"] = value
+    return found
 
 
 def run_selection(case: Case) -> None:
@@ -443,6 +495,38 @@ def run_ssd_gru(case: Case) -> None:
     case.finish()
 
 
+def run_ssd_text_vae(case: Case) -> None:
+    leaves, inputs, config = case.weights(requires_grad=True), case.inputs(), case.config
+    model = shimmer.build_text_vae(config).eval()
+    params = shimmer.convert_text_vae(leaves, config)
+    rows = to_rows(torch.cat([inputs["cls"].float(), inputs["attr"]], 1), scale="ranges")
+    grammar = torch.cat([inputs[name] for name in config["heads"]], 1)
+    batch = everyone({"t": inputs["bert"], "attr": rows, "grammar": grammar})
+    output, losses = look_into(model, params, lambda m: (o := m(batch), m.loss(batch, o, 0)))
+    count, terms = len(rows), losses.terms
+    computed = {
+        "mean": output.latent,
+        "logvar": output.logvar,
+        "bert_reconstruction": output.decoded,
+        "category_logits": output.heads["attributes"][:, :3],
+        "attributes": output.heads["attributes"][:, 3:],
+        "train/reconstruction_loss": terms["rec"] * count,
+        "train/kl_loss": terms["kl"] * count,
+        "train/attr_category": terms["class"] * count,
+        "train/attr_attr": terms["numbers"] * count,
+        "train/loss": losses.total * count,
+    }
+    for i, name in enumerate(config["heads"]):
+        logits = output.heads[name]
+        computed[f"grammar_logits/{name}"] = logits
+        target = grammar[:, i].long()
+        computed[f"train/{name}_ce"] = nn.functional.cross_entropy(logits, target, reduction="sum")
+    for name in case.group("outputs"):
+        case.compare(name, computed[name])
+    case.compare_gradients(losses.total * count, leaves)
+    case.finish()
+
+
 def run_odd_one_out(case: Case) -> None:
     leaves, inputs, config = case.weights(requires_grad=True), case.inputs(), case.config
     label, place = inputs["label"].long(), inputs["swap_index"].long()
@@ -482,6 +566,7 @@ def run_odd_one_out(case: Case) -> None:
 KINDS = {
     "global_workspace/bimgw_odd_one_out": run_odd_one_out,
     "global_workspace/ssd_text_gru": run_ssd_gru,
+    "global_workspace/ssd_text_vae": run_ssd_text_vae,
     "metrics/gw_contrastive_losses": run_contrastive,
     "simple_shapes/normalise": run_normalize,
     "global_workspace/bimgw_vae": lambda case: run_vae(case, bimgw, released=True),

@@ -1,10 +1,13 @@
-"""bimGW's text domain: a VAE of a sentence vector (BERT), with heads that turn its latent back into a sentence.
+"""Text domains over a sentence vector (BERT): VAEs with heads that turn their latent back into a sentence.
 
-The heads predict the attributes and, for every decision of the caption grammar, which option was taken.
+The heads predict the attributes and, for every decision of the caption grammar, which option was taken. `TextVAE` is
+bimGW's, `SharedTextVAE` the older one of shimmer-ssd.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from objectscape.models.domains.attributes import gaussian_kl, to_vector
+from objectscape.models.domains.attributes import gaussian_kl, to_rows, to_vector
 from objectscape.models.domains.domain import Domain, DomainOutput
 from objectscape.models.domains.latents import symlog
 from objectscape.scene import Losses, Multimodal
@@ -106,6 +109,87 @@ class TextVAE(Domain):
         return Losses(total=total, terms={name: value.detach() for name, value in terms.items()})
 
 
+class SharedTextVAE(Domain):
+    """shimmer-ssd's older text module: its heads share a trunk, and every loss reaches the encoder.
+
+    A batch holds the vectors, the attribute rows "attr" and the grammar's classes "grammar".
+
+    Args:
+        domain: name of the entry in a batch, (B, input_size).
+        input_size: of the sentence vectors; 768 for BERT. The decoder ends in tanh.
+        latent_size: z.
+        hidden_size: of all hidden layers.
+        heads: {decision: options}; None for the 27 of the newer captions, which hide the wording of the rotation.
+        beta: weight of the KL.
+    """
+
+    def __init__(
+        self,
+        *,
+        domain: str = "t",
+        input_size: int = 768,
+        latent_size: int = 12,
+        hidden_size: int = 256,
+        heads: Mapping[str, int] | None = None,
+        beta: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.domain, self.beta, self.parts = domain, beta, {"z": latent_size}
+        n, h, z = input_size, hidden_size, latent_size
+
+        def layers(*sizes: int) -> list[nn.Module]:
+            return [m for a, b in itertools.pairwise(sizes) for m in (nn.Linear(a, b), nn.ReLU())]
+
+        self.encoder = nn.Sequential(*layers(n, h, h, z))
+        self.mean, self.logvar = nn.Linear(z, z), nn.Linear(z, z)
+        self.decoder = nn.Sequential(*layers(z, h, h), nn.Linear(h, n), nn.Tanh())
+        self.attributes, self.grammar = nn.Sequential(*layers(z, h, h)), nn.Sequential(*layers(z, h, h))
+        self.to_class, self.to_numbers = nn.Linear(h, 3), nn.Linear(h, 8)
+        self.heads = dict(NEWER_HEADS if heads is None else heads)
+        self.decisions = nn.ModuleList(nn.Linear(h, options) for options in self.heads.values())
+
+    def encode(self, raw: Tensor) -> Tensor:
+        return self.mean(self.encoder(raw))
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """(B, input_size) sentence vectors; `read` gives attributes and grammar classes."""
+        return self.decoder(latent)
+
+    def read(self, latent: Tensor) -> dict[str, Tensor]:
+        """{"attributes": (B, 11) logits of the class and numbers in [-1, 1], decision: (B, options) logits}."""
+        hidden, words = self.attributes(latent), self.grammar(latent)
+        told = torch.cat([self.to_class(hidden), self.to_numbers(hidden).tanh()], 1)
+        return {"attributes": told} | {n: head(words) for n, head in zip(self.heads, self.decisions, strict=True)}
+
+    def rows(self, latent: Tensor) -> Tensor:
+        """(B, 8) the attribute rows that the latent tells."""
+        return to_rows(self.read(latent)["attributes"], scale="ranges")
+
+    def forward(self, batch: Multimodal) -> DomainOutput:
+        hidden = self.encoder(batch.domains[self.domain])
+        mean, logvar = self.mean(hidden), self.logvar(hidden)
+        latent = mean + (logvar / 2).exp() * torch.randn_like(mean) if self.training else mean
+        return DomainOutput(latent=mean, logvar=logvar, decoded=self.decoder(latent), heads=self.read(latent))
+
+    def loss(self, batch: Multimodal, output: DomainOutput, step: int) -> Losses:
+        """Everything is summed over dimensions and decisions, and averaged over sentences."""
+        assert output.logvar is not None
+        assert output.decoded is not None
+        assert output.heads is not None
+        squared = (batch.domains[self.domain] - output.decoded).square()
+        rec = (0.5 * squared + 0.5 * math.log(2 * math.pi)).sum(1).mean()
+        kl = gaussian_kl(output.latent, output.logvar).mean()
+        rows, classes = batch.domains["attr"], batch.domains["grammar"].long()
+        told, target = output.heads["attributes"], to_vector(rows, scale="ranges")
+        kind = F.cross_entropy(told[:, :3], rows[:, 0].long())
+        numbers = (told[:, 3:] - target[:, 3:]).square().sum(1).mean()
+        decisions = [F.cross_entropy(output.heads[name], classes[:, i]) for i, name in enumerate(self.heads)]
+        words = torch.stack(decisions).sum()
+        terms: dict[str, Any] = {"rec": rec, "kl": kl, "class": kind, "numbers": numbers, "grammar": words}
+        total = rec + self.beta * kl + kind + numbers + words
+        return Losses(total=total, terms={name: value.detach() for name, value in terms.items()})
+
+
 _ROTATION = {"of_image": 2, "rotated": 2, "corner": 2, "side": 2}, {"of_image": 2, "rotated": 3}
 _LOCATION = ("bottom", "middle", "top", "in_the", "on_the", "side?", "located?")
 # fmt: off
@@ -119,3 +203,5 @@ HEADS = {
 }
 # fmt: on
 """Decisions of the caption grammar and their numbers of options, as `objectscape.data.synthetic.captions.heads`."""
+NEWER_HEADS = {name: options for name, options in HEADS.items() if not name.startswith("writer_rotation_")}
+"""The 27 of the newer package: its angles hide the options of their writers."""
