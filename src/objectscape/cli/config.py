@@ -155,7 +155,7 @@ def _chosen(words: list[str]) -> DictConfig:
 
 
 TEXT = re.compile(r"(str|(os\.)?PathLike(\[str\])?|(pathlib\.)?Path|None|Literal\[.*\])")
-OUR_TEXT = {"name": "str", "runs": "str", "run_dir": "str | None"}
+OUR_TEXT = {"name": "str", "runs": "str", "run_dir": "str | None", "warm_start": "str | None"}
 
 
 def _literal(config: DictConfig, words: list[str], *, sweep: bool = False) -> list[str]:

@@ -33,6 +33,7 @@ def main(words: list[str]) -> int:
         "  objectscape train recipe=slot_attention/tetrominoes data=folder data.path=my_images model.image_size=64\n"
         "  objectscape train --multirun recipe=slot_attention/tetrominoes seed=1,2,3 hydra/launcher=joblib\n"
         "  objectscape train recipe=space_time/pong sweep=space_time/continuity        # the published sweep\n"
+        "  objectscape train recipe=framed_slots/tiny_clips warm_start=IMAGE_RUN # with its weights\n"
         "  objectscape train resume=runs/slot_attention/tetrominoes/20260101-120000-ab12\n"
         "  objectscape train config=RUN/config.yaml seed=4        # repeat a run with changes",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -80,6 +81,8 @@ def train(config: DictConfig) -> RunFolder:
     from objectscape.training.run import check_settings, fit, is_main_process
 
     check_settings(config)
+    if config.get("warm_start") is not None:  # the record must hold wherever it is read
+        config.warm_start = str(Path(config.warm_start).expanduser().resolve())
     if is_main_process():
         folder = Path(config.run_dir).expanduser() if config.run_dir else None
         run = RunFolder.create(Path(config.runs).expanduser(), config.name, path=folder)

@@ -26,6 +26,7 @@ def write_readme(run: RunFolder) -> None:
             + (f", {status['seconds']:.0f} s of training" if "seconds" in status else "")
             + f" (torch {torch.__version__}, {_machine()}).",
             "",
+            *([f"Warm start: {status['warm_start']}.", ""] if "warm_start" in status else []),
             *([f"Precision: {status['precision']}.", ""] if "precision" in status else []),
             f"Repeat it: `objectscape train config={run.path}/config.yaml`. "
             f"Continue it: `objectscape train resume={run.path} trainer.max_steps=N`.",

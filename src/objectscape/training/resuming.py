@@ -28,7 +28,7 @@ def check_changes(before: DictConfig, after: DictConfig) -> None:
     for key, (old, new) in changed.items():
         leaf = key.rpartition(".")[2]
         own = f"it is {_text(old)} in this run, and the checkpoint holds what came of that"
-        if key == "seed":
+        if key in ("seed", "warm_start"):
             raise _refusal(key, new, own)
         if key == "ema" and (old is None) != (new is None):
             raise _refusal(key, new, own)

@@ -34,6 +34,7 @@ from objectscape.training.precision import Precision, choose_precision
 from objectscape.training.resuming import check_changes, remove_leftovers
 from objectscape.training.stopping import StopOnSignal
 from objectscape.training.task import Task
+from objectscape.training.warm_start import warm_start
 
 log = logging.getLogger(__name__)
 
@@ -106,10 +107,14 @@ def fit(config: DictConfig, run: RunFolder, *, resume: bool = False) -> nn.Modul
     train_data, val_data = build_data(data_of(config), "train"), build_data(data_of(config), "val")
     model = build(config.model, "model")
     check_fit(model, train_data)
+    before = run.status()
+    how: dict[str, Any] = {"warm_start": before["warm_start"]} if resume and "warm_start" in before else {}
+    if config.get("warm_start") is not None and not resume:
+        how["warm_start"] = warm_start(model, config.warm_start)
+        log.info("warm start: %s", how["warm_start"])
     if not type(model).__module__.startswith("objectscape."):
         check_model(model, train_data.batch(range(min(2, len(train_data)))).inputs(), strict=False)
     checkpoint = read_checkpoint(run.checkpoint) if resume else None
-    before = run.status()
     if resume:
         if is_main_process() and before["state"] == "running" and before.get("pid") not in (None, os.getpid()):
             raise ValueError(f"{run.path} is being trained by process {before['pid']} on {before['host']}")
@@ -181,7 +186,7 @@ def fit(config: DictConfig, run: RunFolder, *, resume: bool = False) -> nn.Modul
         val_loader = EvalLoader(
             val_data, batch_size=config.validation.batch_size, images=config.validation.images, rank=rank, world=world
         )
-        how = {"precision": str(precision), "threads": torch.get_num_threads()}
+        how |= {"precision": str(precision), "threads": torch.get_num_threads()}
         if trainer.is_global_zero:
             _say_precision(precision, run.status().get("precision"))
             if resume:
@@ -261,7 +266,7 @@ def _finish(run: RunFolder, checkpoint: dict[str, Any], train_data: SceneDataset
     model: Any = run.load_model()
     save_model(model, run.model_folder, data=train_data.spec, step=checkpoint["global_step"])
     seconds = float(checkpoint["callbacks"].get(KeepCheckpoint.__name__, {}).get("seconds", 0))
-    how = {key: value for key, value in run.status().items() if key in ("precision", "threads")}
+    how = {key: value for key, value in run.status().items() if key in ("precision", "threads", "warm_start")}
     run.write_status("done", step=checkpoint["global_step"], seconds=round(seconds, 1), **how)
     return model
 
