@@ -12,7 +12,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import date
 from multiprocessing.connection import Connection
@@ -22,6 +22,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from torch import Tensor
 
 Row = dict[str, Any]
 """name, ours, theirs, ratio, unit; `note` where there is something to say, None where there is nothing to compare."""
@@ -91,6 +92,52 @@ def peak_memory(prepare: Callable[..., Callable[[], object]], *arguments: Any) -
         raise RuntimeError(f"the process that measures the memory of {prepare} ended early; see its message") from None
     finally:
         process.join()
+
+
+class _Held:
+    """A tensor that a graph holds; counts while it does."""
+
+    def __init__(self, tensor: Tensor, live: dict[int, int]) -> None:
+        self.tensor, self.live, self.key = tensor, live, tensor.untyped_storage().data_ptr()
+        live[self.key] = live.get(self.key, 0) + 1
+
+    def __del__(self) -> None:
+        self.live[self.key] -= 1
+        if not self.live[self.key]:
+            del self.live[self.key]
+
+
+def kept_for_backward(work: Callable[[], object], *, without: Iterable[Tensor] = ()) -> float:
+    """MiB of activations that graphs hold for their backward passes while `work` runs, at the worst moment.
+
+    Every storage counts once. Exact, unlike a process's memory, and the same on every machine.
+
+    Args:
+        work: forward and backward pass.
+        without: tensors that do not count, such as the model's parameters and the images.
+    """
+    known = {tensor.untyped_storage().data_ptr() for tensor in without}
+    live: dict[int, int] = {}  # address of a storage: how many graph nodes hold it
+    size: dict[int, int] = {}
+    peak = 0
+
+    def pack(tensor: Tensor) -> Tensor | _Held:
+        nonlocal peak
+        key = tensor.untyped_storage().data_ptr()
+        if key in known:
+            return tensor
+        held = _Held(tensor, live)
+        if live[key] == 1:
+            size[key] = tensor.untyped_storage().nbytes()
+            peak = max(peak, sum(size[k] for k in live))
+        return held
+
+    def unpack(held: Tensor | _Held) -> Tensor:
+        return held.tensor if isinstance(held, _Held) else held
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+        work()
+    return peak / MIB
 
 
 def _report_peak(

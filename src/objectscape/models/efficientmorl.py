@@ -33,7 +33,7 @@ from torch.nn import functional as F
 from objectscape.contract import Model
 from objectscape.nn.distributions import drawing_means, fixed_noise, gaussian_kl, sample_gaussian
 from objectscape.nn.initialization import initialize_glorot, scale_weights
-from objectscape.nn.inner_gradients import follows_gradients, node
+from objectscape.nn.inner_gradients import follows_gradients, gradient_at_once, node
 from objectscape.nn.mixtures import gaussian_log_likelihood, mixture_log_likelihood
 from objectscape.nn.recurrent import GRUCell
 from objectscape.nn.slot_decoders import make_slot_decoder
@@ -399,8 +399,11 @@ class EfficientMORL(Model[Scene, EfficientMORLOutput]):
             target = self._refinement_prior(prior_mean, prior_std, recording)
         for remaining in range(self.refinement_steps, -1, -1):
             with torch.set_grad_enabled(recording or remaining > 0):
-                pictures.append(self._draw(slots))
-                nll = self._nll(image, pictures[-1])  # (B,)
+                if recording:  # what the line below does, with the gradient for the refinement and for the loss in one
+                    nll, *drawn = gradient_at_once(self._score, slots, image, weights=self.decoder.parameters())
+                else:
+                    nll, *drawn = self._score(slots, image)  # (B,), and the picture
+                pictures.append(_Picture(*drawn))
                 step_params.append(params)
                 step_nll.append(nll)
                 step_kl_slots.append(kl)
@@ -541,6 +544,11 @@ class EfficientMORL(Model[Scene, EfficientMORLOutput]):
         rgb, logits = self.decoder(slots)  # (B, K, 3, H, W), (B, K, 1, H, W)
         components, log_masks = rgb.sigmoid(), logits.log_softmax(1)
         return _Picture((log_masks.exp() * components).sum(1), components, log_masks)
+
+    def _score(self, slots: Tensor, image: Tensor) -> tuple[Tensor, ...]:
+        """What slots look like, and how likely that makes the image: nll (B,), and the parts of a `_Picture`."""
+        picture = self._draw(slots)
+        return self._nll(image, picture), *picture
 
     def _nll(self, image: Tensor, picture: _Picture) -> Tensor:
         """(B,) nats, summed over pixels and channels."""
