@@ -11,10 +11,13 @@ import torch
 from objectscape.cli import main
 from objectscape.data.matched import MatchedOrder, reveal
 from objectscape.data.synthetic.simple_shapes import SimpleShapes
-from objectscape.models.domains.attributes import Attributes, to_rows, to_vector
+from objectscape.metrics.attribute_probe import AttributeProbe, live_dimensions, unexplained
+from objectscape.metrics.attributes import attribute_errors
+from objectscape.models.domains.attributes import Attributes
 from objectscape.models.domains.latents import SavedLatents
 from objectscape.models.domains.visual_vae import VisualVAE
 from objectscape.models.global_workspace import GlobalWorkspace
+from objectscape.nn.attribute_vectors import to_rows, to_vector
 from objectscape.scene import Multimodal
 
 
@@ -124,13 +127,23 @@ def test_from_data_to_translation(tmp_path: Path, capsys: pytest.CaptureFixture[
     train += ["trainer.max_steps=4", "model.cycles_from=2", "model.hidden_size=16", "every.log=1", "every.validate=2"]
     assert main([*train, "model.domains.v=v", "model.domains.t=t", "run_dir=w"]) == 0
     assert "val/v_to_attr_class" in Path("w/metrics.csv").read_text()
-    assert main(["evaluate", "w", "--split", "val"]) == 0
+    asked = ["--split", "val", "ask.translate.probe_steps=5", "ask.translate.probe_rows=40"]
+    assert main(["evaluate", "w", *asked]) == 0
     answers = next(Path("w/evaluation").glob("*.json")).read_text()
-    for score in ("v_to_attr_class", "t_to_v_mse", "v+t_to_attr_position", "t_to_v_r10"):
+    for score in (
+        *("v_to_attr_class", "t_to_v_mse", "v+t_to_attr_position", "t_to_v_r10", "t_to_v_probe_class"),
+        *("v_to_attr_ratio_color", "attr_to_v_ratio_mse", "attr_to_v_r2", "v+t_to_attr_noisy_v_position"),
+    ):
         assert f'"{score}"' in answers
     assert main(["show", "w", "--split", "val", "-n", "4", "--out", "grid.png"]) == 0
     assert Path("grid.png").is_file()
-    assert main(["show", "v"]) == 1
+    for run, scores in (("v", ("mse", "probe_color")), ("t", ("told_class", "told_word_cell", "probe_size"))):
+        assert main(["evaluate", run, "--images", "20", "ask.embed.steps=5", "ask.embed.rows=40"]) == 0
+        answers = next(Path(f"{run}/evaluation").glob("*.json")).read_text()
+        assert all(f'"{score}"' in answers for score in scores)
+    assert main(["show", "v"]) == 0
+    assert Path("v/figures/reconstruction.png").is_file()
+    assert main(["show", "t"]) == 1
     capsys.readouterr()
     for source, what, to in (
         ("text", "a small red egg at the top left", "picture.png"),
@@ -146,3 +159,33 @@ def test_from_data_to_translation(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "come from another model" in capsys.readouterr().err
     assert main([*train, "model.domains.v=v", "model.domains.t=t", "data.matched=99", "run_dir=w3"]) == 1
     assert "has 40 rows" in capsys.readouterr().err
+
+
+def test_probe_reads_what_is_there_and_leaves_dead_dimensions_out() -> None:
+    rows: Any = SimpleShapes(count=1500, domains=["attr"]).batch(range(1500)).domains["attr"]
+    vector = to_vector(rows)
+    latents = torch.cat([vector, 1e-3 * torch.randn(len(rows), 1)], 1)
+    assert live_dimensions(latents).tolist() == [True] * 11 + [False]
+    probe = AttributeProbe(latents[:1000], rows[:1000], steps=400)
+    errors = attribute_errors(probe(latents[1000:]), rows[1000:])
+    assert errors["class"].mean() > 0.97
+    assert errors["position"].mean() < 1.0
+    assert errors["rotation"].median() < 8.0
+    wrong = latents.clone()
+    wrong[:, 11] += 1.0
+    assert float(unexplained(wrong, latents).max()) == 0.0
+    torch.testing.assert_close(
+        unexplained(latents.mean(0).expand_as(latents), latents).mean(), torch.tensor(1.0), atol=1e-4, rtol=1e-4
+    )
+
+
+def test_the_color_of_a_picture_reaches_the_latent_apart_from_its_brightness() -> None:
+    vae = VisualVAE(network="patches", paints="mask", width=8, latent_size=4, tint=True).eval()
+    assert vae.tint is not None
+    seen: list[torch.Tensor] = []
+    vae.tint.register_forward_hook(lambda module, given, out: seen.append(given[0]))
+    batch: Any = SimpleShapes(count=4, domains=["v"]).batch(range(4)).domains["v"]
+    vae.encode(batch.float() / 255)
+    vae.encode(batch.float() / 510)
+    torch.testing.assert_close(seen[0], seen[1], atol=0.05, rtol=0.2)
+    assert vae.load_state_dict(VisualVAE(**vae.config).state_dict())

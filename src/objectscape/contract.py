@@ -137,6 +137,20 @@ class Translates(Protocol):
 
 
 @runtime_checkable
+class Embeds(Protocol):
+    """One domain of a workspace: a latent (B, D) of what the entry `domain` of a batch shows, and the way back."""
+
+    domain: str
+
+    @property
+    def latent_size(self) -> int: ...
+
+    def encode(self, raw: Tensor) -> Tensor: ...
+
+    def decode(self, latent: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
 class Scheduled(Protocol):
     """Changes while it is trained: `set_step` is called before each training step with the steps done so far."""
 
@@ -149,6 +163,7 @@ ABILITIES: dict[str, type] = {
     "detect": Detects,
     "predict": Predicts,
     "translate": Translates,
+    "embed": Embeds,
 }
 
 

@@ -24,7 +24,7 @@ from objectscape.cli.common import (
     split_words,
     trained_size,
 )
-from objectscape.contract import Translates, see
+from objectscape.contract import Embeds, Translates, see
 from objectscape.data.loading import EvalLoader
 from objectscape.data.pictures import TRANSPARENCY, check_fit_options, fit, printable, read_rgb
 from objectscape.evaluation.edits import interpolate, object_slots, redraw, swap_objects
@@ -134,7 +134,8 @@ def show_run(paths: list[Path], settings: list[str], kinds: list[str], options: 
         scene, name = dataset.batch(_numbers(options.first, most, len(dataset))), f"{dataset.spec.name}-{options.split}"
     if isinstance(scene, Multimodal):
         picture = translation_array(model, scene[: options.n or 8])
-        print(save_image(picture, Path(options.out) if options.out else run.figures / "translation.png"))
+        stem = "translation" if isinstance(model, Translates) and not isinstance(model, Embeds) else "reconstruction"
+        print(save_image(picture, Path(options.out) if options.out else run.figures / f"{stem}.png"))
         return 0
     shown = [word.removeprefix("data.") for word in settings if not word.startswith(("data=", "data.path="))]
     name = "-".join([name, *map(file_name, shown)])
@@ -156,12 +157,21 @@ def show_run(paths: list[Path], settings: list[str], kinds: list[str], options: 
 
 
 def translation_array(model: nn.Module, batch: Multimodal) -> np.ndarray:
-    """(H, W, 3): the pictures of a batch, and in each further row what the workspace draws from one of its domains."""
-    workspace: Any = model
-    if not isinstance(model, Translates) or "v" not in workspace.domains or "v" not in batch.domains:
-        raise ValueError("this data has several domains; of those, show draws only workspaces with pictures")
+    """(H, W, 3): the pictures of a batch, and in each further row what the workspace draws from one of its domains.
+
+    Of a lone domain of pictures: the pictures and their reconstructions.
+    """
+    joined: Any = model
     with torch.no_grad():
-        drawn = [workspace.decode(workspace.encode(batch, name), "v") for name in workspace.domains]
+        if isinstance(model, Embeds) and model.domain == "v" and "v" in batch.domains:
+            drawn = [joined.decode(joined.encode(batch.domains["v"]))]
+        elif isinstance(model, Translates) and "v" in joined.domains and "v" in batch.domains:
+            drawn = [joined.decode(joined.encode(batch, name), "v") for name in joined.domains]
+        else:
+            raise ValueError(
+                f"{type(model).__name__} has no pictures here; show draws visual domains and the workspaces that join "
+                "one, on data with pictures (of `objectscape latents`: --split val or test)"
+            )
     rows = [torch.cat(list(images), 2) for images in (batch.domains["v"], *drawn)]
     return torch.cat(rows, 1).permute(1, 2, 0).numpy().repeat(4, 0).repeat(4, 1)
 

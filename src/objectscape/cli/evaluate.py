@@ -147,6 +147,7 @@ def _asked(chosen: Chosen, model: nn.Module, dataset: SceneDataset) -> list[Ques
     source = getattr(dataset, "dataset", dataset)  # of windows: the clips that they are cut from
     for question in questions:
         question.simulator = getattr(source, "simulator", None)
+        question.learning = dataset.learning()
     return questions
 
 

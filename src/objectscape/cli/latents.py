@@ -39,6 +39,7 @@ def main(words: list[str]) -> int:
     import torch
 
     from objectscape.data.latents import write_latents
+    from objectscape.metrics.attribute_probe import live_dimensions
     from objectscape.models.domains.domain import Domain
     from objectscape.scene import Multimodal
 
@@ -69,9 +70,7 @@ def main(words: list[str]) -> int:
                 progress.update(task, completed=first + PIECE)
             splits[split] = {key: np.concatenate(values) for key, values in parts.items()}
     write_latents(target, splits, origin=origin, fields=fields, name=name)
-    spread = torch.from_numpy(splits["train"][entry]).std(0)
-    console.print(
-        f"{target}: {len(spread)} latents, {int((spread < 0.2).sum())} of them dead (standard deviation below 0.2)"
-    )
+    live = live_dimensions(torch.from_numpy(splits["train"][entry]))
+    console.print(f"{target}: {len(live)} latents, {int((~live).sum())} of them dead (hardly any spread)")
     console.print(f"use it: objectscape train recipe=workspace/... data=latents data.path={target}")
     return 0

@@ -28,6 +28,10 @@ class SceneDataset(Dataset[Scene], ABC):
     def batch(self, indices: Sequence[int]) -> Scene:
         """The scenes at `indices`, in that order, on the CPU, `image` uint8."""
 
+    def learning(self) -> SceneDataset | None:
+        """The training split with everything that is known of its rows, for probes; None if there is none to be had."""
+        return None
+
     def __getitem__(self, index: int) -> Scene:
         if not -len(self) <= index < len(self):
             raise IndexError(f"{self.spec.name} ({self.split}) has {len(self)} scenes; there is no scene {index}")

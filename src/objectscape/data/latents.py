@@ -176,6 +176,10 @@ class Latents(SceneDataset):
         domains = {name: values[rows] for name, values in self._tensors.items()}
         return Multimodal(domains=domains, present=dict.fromkeys(domains, torch.ones(len(rows), dtype=torch.bool)))
 
+    def learning(self) -> Latents:
+        """See `SceneDataset.learning`: every entry of every row."""
+        return Latents(path=self.path, split="train")
+
     def order(self, **options: Any) -> Iterator[list[int]] | None:
         """Batches for training with few pairs; see `MatchedOrder`. None if every row is matched."""
         if self.pairs == self._count:

@@ -126,6 +126,10 @@ class SimpleShapesFolder(SceneDataset):
         domains = {name: found[name] for name in self.domains}
         return Multimodal(domains=domains, present=dict.fromkeys(domains, torch.ones(len(rows), dtype=torch.bool)))
 
+    def learning(self) -> SimpleShapesFolder:
+        """See `SceneDataset.learning`."""
+        return SimpleShapesFolder(path=self.path, split="train", domains=self.domains)
+
     def order(self, **options: Any) -> Iterator[list[int]] | None:
         """Batches for training with few pairs; see `MatchedOrder`. None if every row is matched."""
         if self.pairs == len(self):

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from objectscape.checkpoints import bimgw, shimmer
-from objectscape.models.domains.attributes import Attributes, to_rows, to_vector
+from objectscape.models.domains.attributes import Attributes
 from objectscape.models.domains.latents import symexp, symlog
 from objectscape.models.domains.text_gru import AttributeReader
 from objectscape.models.domains.text_vae import TextVAE
 from objectscape.models.domains.visual_vae import VisualVAE
 from objectscape.models.global_workspace import GlobalWorkspace, WorkspaceOutput
+from objectscape.nn.attribute_vectors import to_rows, to_vector
 from objectscape.nn.contrastive import LOG_SCALE, clip_loss, info_nce, vse_loss
 from objectscape.nn.odd_one_out import OddClassifier, distance_logits, swap_one
 from objectscape.nn.selection import EqualSelection, one_hot_weights, random_weights

@@ -207,6 +207,17 @@ class SimpleShapes(SyntheticScenes):
             "said": torch.tensor(said, dtype=torch.uint8),
         }
 
+    def learning(self) -> SimpleShapes:
+        """See `SceneDataset.learning`."""
+        return SimpleShapes(
+            split="train",
+            seed=self.seed,
+            image_size=self.image_size,
+            domains=self.domains,
+            open_sentences=self.open_sentences,
+            hole=self.hole,
+        )
+
     def order(self, **options: Any) -> Iterator[list[int]] | None:
         """Batches for training with few pairs; see `MatchedOrder`. None if every row is matched."""
         if self.pairs == self.count:

@@ -13,6 +13,7 @@ from objectscape.evaluation.questions.bound import Bound
 from objectscape.evaluation.questions.classify import Classify
 from objectscape.evaluation.questions.decompose import Decompose
 from objectscape.evaluation.questions.detect import Detect
+from objectscape.evaluation.questions.embed import Embed
 from objectscape.evaluation.questions.follow import Follow
 from objectscape.evaluation.questions.generate import Generate
 from objectscape.evaluation.questions.latents import LatentProperties
@@ -49,6 +50,7 @@ QUESTIONS: dict[str, type[Question]] = {
         Refine,
         Generate,
         LatentProperties,
+        Embed,
         Translate,
     )
 }

@@ -80,6 +80,8 @@ class Question(ABC):
     """Is it asked at validation too?"""
     simulator: Any = None
     """What continues clips from the true state, where the data come from a simulator of ours; see `Predicts`."""
+    learning: Any = None
+    """The training split with everything that is known of its rows, for probes; None without one."""
     seed: int = 0
     """Of whatever the question draws; the evaluation sets it."""
     needs: ClassVar[str] = "a model that takes the data"

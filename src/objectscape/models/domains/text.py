@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from objectscape.models.domains.attributes import to_rows, to_vector
 from objectscape.models.domains.domain import Domain, DomainOutput
 from objectscape.models.domains.text_vae import HEADS
+from objectscape.nn.attribute_vectors import to_rows, to_vector
 from objectscape.scene import Losses, Multimodal
 
 SLICES = {

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from objectscape.models.domains.attributes import gaussian_kl, to_rows, to_vector
+from objectscape.models.domains.attributes import gaussian_kl
 from objectscape.models.domains.domain import Domain, DomainOutput
 from objectscape.models.domains.latents import symlog
+from objectscape.nn.attribute_vectors import to_rows, to_vector
 from objectscape.scene import Losses, Multimodal
 
 
