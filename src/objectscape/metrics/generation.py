@@ -91,6 +91,8 @@ class FrechetDistance(Metric):
             gradients; how images are resized and scaled is its own business (`InceptionFeatures`, `SmallFeatures`).
             `nn.Identity()` for features that were computed elsewhere.
         dim: D.
+        scaled: measure every feature in standard deviations of the real images (at least 1 % of the mean one), so that
+            large features do not hide small ones. Not for distances that others define.
     """
 
     is_differentiable = False
@@ -99,10 +101,10 @@ class FrechetDistance(Metric):
     real: Tensor
     generated: Tensor
 
-    def __init__(self, extractor: nn.Module, *, dim: int) -> None:
+    def __init__(self, extractor: nn.Module, *, dim: int, scaled: bool = False) -> None:
         super().__init__()
         check_at_least(1, dim=dim)
-        self.extractor, self.dim = extractor, dim
+        self.extractor, self.dim, self.scaled = extractor, dim, scaled
         for name in ("real", "generated"):
             empty = torch.zeros(dim + 2, dim, dtype=torch.float64)
             self.add_state(name, empty, dist_reduce_fx=merge_statistics)
@@ -135,6 +137,11 @@ class FrechetDistance(Metric):
         if min(sizes) < 2:
             raise ValueError(f"{sizes[0]} real and {sizes[1]} generated images; a covariance needs two of each")
         (mean1, cov1), (mean2, cov2) = ((s[1], s[2:] / (s[0, 0] - 1)) for s in (self.real, self.generated))
+        if self.scaled:
+            std = cov1.diagonal().sqrt()
+            std = std.clamp_min(0.01 * float(std.mean()))
+            mean1, mean2 = mean1 / std, mean2 / std
+            cov1, cov2 = cov1 / std.outer(std), cov2 / std.outer(std)
         return frechet_distance(mean1, cov1, mean2, cov2)
 
     def counts(self) -> SampleCounts:

@@ -19,6 +19,7 @@ from objectscape.evaluation.questions.generate import Generate
 from objectscape.evaluation.questions.latents import LatentProperties
 from objectscape.evaluation.questions.predict import Predict
 from objectscape.evaluation.questions.question import Answer, Meaning, Means, Question, Score, higher, lower, neither
+from objectscape.evaluation.questions.realism import Realism
 from objectscape.evaluation.questions.reconstruct import Reconstruct
 from objectscape.evaluation.questions.refine import Refine
 from objectscape.evaluation.questions.translate import Translate
@@ -49,6 +50,7 @@ QUESTIONS: dict[str, type[Question]] = {
         Bound,
         Refine,
         Generate,
+        Realism,
         LatentProperties,
         Embed,
         Translate,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -12,6 +13,7 @@ from objectscape.contract import Predicts
 from objectscape.evaluation.questions.question import Answer, Means, Question, higher, lower, neither
 from objectscape.metrics.prediction import WINDOW, diversity, mean_future_mse, ssim, tiers
 from objectscape.metrics.reconstruction import mse, psnr
+from objectscape.metrics.video import lpips
 from objectscape.nn.validation import check_at_least
 from objectscape.scene import Decomposition, Scene, Tensors
 
@@ -28,6 +30,10 @@ class Predict(Question):
         horizon: frames that are predicted; None for the rest of the clip.
         samples: futures S of each clip.
         data_range: of SSIM: 2 gives SSWM's published values, which hide errors.
+        alexnet: torchvision's file of AlexNet weights, for LPIPS; None for none. Its SHA-256 is checked.
+
+    Raises:
+        FileNotFoundError, ValueError: if `alexnet` names no file, or another one.
     """
 
     name = "predict"
@@ -43,6 +49,8 @@ class Predict(Question):
         "ssim_best": higher("SSIM of each clip's best future."),
         "ssim_sample": higher("SSIM of a future, mean over all."),
         "ssim_worst": higher("SSIM of each clip's worst future."),
+        "lpips_best": lower("LPIPS of each clip's best future; only with the weights file."),
+        "lpips_sample": lower("LPIPS of a future, mean over all."),
         "diversity": neither("Best minus worst SSIM; as wrong if too high as if too low."),
         "mse_simulator": neither("`mse_future` of the simulator from the true state: the least there is."),
         "diversity_simulator": neither("`diversity` of the simulator: how much there should be."),
@@ -50,10 +58,17 @@ class Predict(Question):
     headline = ("mse_future", "mse_best")
 
     def __init__(
-        self, *, context: int = 2, horizon: int | None = None, samples: int = 16, data_range: float = 1.0
+        self,
+        *,
+        context: int = 2,
+        horizon: int | None = None,
+        samples: int = 16,
+        data_range: float = 1.0,
+        alexnet: str | Path | None = None,
     ) -> None:
         check_at_least(1, context=context, samples=samples, **({} if horizon is None else {"horizon": horizon}))
         self.context, self.horizon, self.samples, self.data_range = context, horizon, samples, data_range
+        self.lpips = None if alexnet is None else lpips(alexnet)
         self.means = Means()
         self.steps: dict[str, list[Tensor]] = defaultdict(list)
 
@@ -97,6 +112,9 @@ class Predict(Question):
         for name, table in tables.items():
             high, middle, low = tiers(table, larger_is_better=True)
             rows |= {f"{name}_best": high, f"{name}_sample": middle, f"{name}_worst": low}
+        if self.lpips is not None:
+            each_lpips = self.lpips.to(futures.device)(*frames).view(lead)
+            rows["lpips_best"], rows["lpips_sample"], _ = tiers(each_lpips, larger_is_better=False)
         self.means.add({name: row.mean(1) for name, row in rows.items()})
         if "ssim" in tables:
             self.means.add({"diversity": diversity(tables["ssim"])})
