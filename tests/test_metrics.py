@@ -25,6 +25,7 @@ from objectscape.metrics import (
 )
 from objectscape.metrics.reconstruction import mse, psnr
 from objectscape.metrics.segmentation import (
+    _assign,
     adjusted_rand_index,
     contingency,
     count_accuracy,
@@ -371,6 +372,31 @@ def test_several_updates_and_several_processes_equal_one_update(index: int) -> N
     values = values[~values.isnan()]
     assert whole.compute().item() == pytest.approx(values.mean().item(), abs=1e-6)
     assert whole.spread() == pytest.approx((values.std(correction=0).item(), len(values), 9 - len(values)), abs=1e-6)
+
+
+def test_metrics_share_one_table() -> None:
+    true, pred = label_maps(2)
+    collection = MetricCollection([AdjustedRandIndex(), MeanBestOverlap(), MatchedIoU(), SegmentationCovering()])
+    alone = collection.clone()
+    collection.update(table=contingency(true, pred))
+    alone.update(true, pred)
+    assert collection.compute() == alone.compute()
+    for arguments in ({}, {"true": true}, {"true": true, "pred": pred, "table": contingency(true, pred)}):
+        with pytest.raises(ValueError, match="true and predicted segments"):
+            AdjustedRandIndex().update(**arguments)
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (3, 6), (6, 3), (1, 5)])
+def test_the_matching_without_a_search_is_the_one_that_the_search_finds(shape: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.rand(400, *shape, generator=generator) * (torch.rand(400, *shape, generator=generator) < 0.5)
+    scores[::4] = scores[::4].mul(3).round()  # ties
+    columns = _assign(scores)
+    assert torch.equal(columns.sort(1).values, torch.arange(max(shape)).expand(400, -1))
+    square = torch.nn.functional.pad(scores, (0, max(shape) - shape[1], 0, max(shape) - shape[0]))
+    for s, chosen in zip(square.numpy(), columns.numpy(), strict=True):
+        rows, best = linear_sum_assignment(s, maximize=True)
+        assert s[rows, chosen].sum() == pytest.approx(s[rows, best].sum(), abs=1e-6)
 
 
 def test_spread_keeps_its_precision_far_from_zero() -> None:

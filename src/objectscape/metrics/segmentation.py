@@ -21,6 +21,7 @@ Karazija et al., ClevrTex, 2021, section 4 (matched mIoU).
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -35,6 +36,7 @@ Empty = Literal["skip", "one", "zero"]
 Average = Literal["objects", "pairs"]
 
 _MAX_CELLS = 2**26  # of all tables of a batch together: 512 MiB
+_CACHED = 2**18  # values
 
 
 def hard_segments(masks: Tensor) -> Tensor:
@@ -45,8 +47,16 @@ def hard_segments(masks: Tensor) -> Tensor:
     slots = masks.shape[-4]
     # the first slot that reaches the maximum: these steps vectorize on CPUs, where `argmax` is 15 times slower
     rank = torch.arange(slots, 0, -1, dtype=torch.uint8 if slots < 256 else torch.int32, device=masks.device)
-    largest = masks >= masks.amax(-4, keepdim=True)
-    return slots - (largest * rank[:, None, None, None]).amax(-4).squeeze(-3)
+    rank = rank[:, None, None, None]
+    images = masks.reshape(-1, *masks.shape[-4:])  # (B [T], K, 1, H, W)
+    parts = [((part >= part.amax(1, keepdim=True)) * rank).amax(1) for part in _parts(images, images[0].numel())]
+    return (slots - torch.cat(parts)).view(*masks.shape[:-4], *masks.shape[-2:])
+
+
+def _parts(images: Tensor, values: int) -> Sequence[Tensor]:
+    """Images with so many values each, in parts that stay in a CPU's cache through several passes over them."""
+    whole = images.device.type != "cpu" or not values
+    return images.split(len(images) if whole else max(1, _CACHED // values))
 
 
 def _countable(labels: Tensor) -> Tensor:
@@ -101,11 +111,15 @@ def contingency(true: Tensor, pred: Tensor, *, per_frame: bool = False) -> Tenso
             f"labels go up to {rows - 2} (true) and {columns - 2} (predicted), too many for a table. "
             "Number the segments of each image consecutively, for example with torch.unique(..., return_inverse=True)."
         )
-    # one bincount over (image, true label + 1, predicted label); row 0 holds the ignored pixels
-    dtype = torch.int16 if batch * rows * columns < 2**15 else torch.int32  # narrow numbers: this is bound by memory
-    first = torch.arange(0, batch * rows * columns, rows * columns, device=true.device, dtype=dtype) + columns
-    cell = true.flatten(1).to(dtype).mul(columns).add_(pred.flatten(1).to(dtype)).add_(first[:, None])  # (B, TxHxW)
-    return cell.flatten().bincount(minlength=batch * rows * columns).view(batch, rows, columns)[:, 1:]
+    # a bincount over (image, true label + 1, predicted label); row 0 holds the ignored pixels
+    cells, counts = rows * columns, []
+    true, pred = true.flatten(1), pred.flatten(1)  # (B, TxHxW)
+    for t, p in zip(_parts(true, true.shape[1]), _parts(pred, pred.shape[1]), strict=True):
+        dtype = torch.int16 if len(t) * cells < 2**15 else torch.int32  # narrow numbers: this is bound by memory
+        first = torch.arange(0, len(t) * cells, cells, device=t.device, dtype=dtype) + columns
+        cell = t.to(dtype).mul(columns).add_(p).add_(first[:, None])
+        counts.append(cell.flatten().bincount(minlength=len(t) * cells))
+    return torch.cat(counts).view(batch, rows, columns)[:, 1:]
 
 
 def adjusted_rand_index(table: Tensor, *, foreground: bool = True, empty: Empty = "skip") -> Tensor:
@@ -193,14 +207,15 @@ def hungarian_miou(
     Returns:
         (B,) in [0, 1]; NaN where skipped. A true segment that gets no partner scores 0.
     """
-    return _matched_mean(table, iou(table), foreground=foreground, average=average, empty=empty)
+    overlap = iou(table)
+    return _matched_mean(table, overlap, overlap, foreground=foreground, average=average, empty=empty)
 
 
 def hungarian_dice(
     table: Tensor, *, foreground: bool = True, average: Average = "objects", empty: Empty = "skip"
 ) -> Tensor:
     """As `hungarian_miou`, with the same matching (by IoU), but the mean is over the pairs' Dice coefficients."""
-    return _matched_mean(table, dice(table), foreground=foreground, average=average, empty=empty)
+    return _matched_mean(table, iou(table), dice(table), foreground=foreground, average=average, empty=empty)
 
 
 def match_objects(table: Tensor, *, min_pixels: int = 50, min_iou: float = 0.1) -> Tensor:
@@ -226,12 +241,15 @@ def count_accuracy(table: Tensor) -> Tensor:
     return _real((table.sum(2) > 0).sum(1) == (table[..., :-1].sum(1) > 0).sum(1))
 
 
-def _matched_mean(table: Tensor, overlap: Tensor, *, foreground: bool, average: Average, empty: Empty) -> Tensor:
+def _matched_mean(
+    table: Tensor, by: Tensor, overlap: Tensor, *, foreground: bool, average: Average, empty: Empty
+) -> Tensor:
+    """Mean of `overlap` (B, N+1, K) over the pairs of the matching whose sum of `by` (B, N+1, K) is largest."""
     if average not in get_args(Average):
         raise ValueError(f"average is {average!r}; choose one of {', '.join(map(repr, get_args(Average)))}.")
     rows, slots = overlap.shape[1:]
     size = max(rows, slots)  # with empty segments on one side, both sides have as many
-    columns = _assign(iou(table))  # (B, size)
+    columns = _assign(by)  # (B, size)
     scores = F.pad(overlap, (0, size - slots, 0, size - rows)).gather(2, columns[..., None]).squeeze(2)
     true = F.pad(table.sum(2) > 0, (0, size - rows))
     pred = F.pad(table[..., :-1].sum(1) > 0, (0, size - slots)).gather(1, columns)
@@ -244,8 +262,22 @@ def _assign(scores: Tensor) -> Tensor:
     """Matching of largest sum: (B, R, C) scores, filled up with zeros to (B, S, S) -> (B, S) the column of each row."""
     _, rows, columns = scores.shape
     size = max(rows, columns)
-    square = F.pad(scores, (0, size - columns, 0, size - rows)).cpu().numpy()
-    return torch.from_numpy(np.stack([linear_sum_assignment(s, maximize=True)[1] for s in square])).to(scores.device)
+    square = F.pad(scores, (0, size - columns, 0, size - rows)).cpu()
+    best, found = square.max(2)  # (B, S)
+    # Where the rows want different columns, each of them one column more than all others, that is the matching. Rows
+    # of zeros take what is left; the background's must not be one of them, for it may be left out of a mean later.
+    some = best > 0
+    wanted = (found[..., None] == torch.arange(size)) & some[..., None]  # (B, S, S)
+    takers = wanted.sum(1)  # (B, S) of each column
+    clear = (((square == best[..., None]).sum(2) == 1) | ~some).all(1)
+    hard = ~(clear & some[:, 0] & (takers <= 1).all(1))  # (B,)
+    if not some.all():
+        free = takers.argsort(dim=1, stable=True)  # columns that nobody wants first
+        found = torch.where(some, found, free.gather(1, (~some).cumsum(1).sub_(1).clamp_min_(0)))
+    if hard.any():
+        left = square[hard].numpy()
+        found[hard] = torch.from_numpy(np.stack([linear_sum_assignment(s, maximize=True)[1] for s in left]))
+    return found.to(scores.device)
 
 
 def _settle(values: Tensor, nothing: Tensor, empty: Empty) -> Tensor:
@@ -286,14 +318,21 @@ class _SegmentationMetric(PerImageMetric):
     def _score(self, table: Tensor) -> Tensor:
         """(B,) scores of (B, N+1, K+1) tables; NaN leaves an image out."""
 
-    def update(self, true: Tensor, pred: Tensor) -> None:
-        """Take in a batch.
+    def update(self, true: Tensor | None = None, pred: Tensor | None = None, *, table: Tensor | None = None) -> None:
+        """Take in a batch: segments, or the table of them, which several metrics can share.
 
         Args:
             true: (B, [T,] H, W) integer labels; 0 background, negative ignored.
             pred: (B, [T,] K, 1, H, W) masks or (B, [T,] H, W) integer segments.
+            table: (B, N+1, K+1) what `contingency` counts in them; counting takes most of the time of a score.
         """
-        values = self._score(contingency(true, pred, per_frame=self.per_frame))
+        if table is None:
+            if true is None or pred is None:
+                raise ValueError("nothing to score: give true and predicted segments, or table=contingency(true, pred)")
+            table = contingency(true, pred, per_frame=self.per_frame)
+        elif true is not None or pred is not None:
+            raise ValueError("give true and predicted segments, or their table, not both")
+        values = self._score(table)
         self._add(values, skip=values.isnan())
 
 
