@@ -24,6 +24,7 @@ VERBS = {
     "list": "what there is: models, data, recipes, metrics, runs",
     "data": "info | make | convert | check | fetch data sets",
     "import-checkpoint": "load the original authors' weights",
+    "import-config": "an original's YAML as commands of ours, and what has no counterpart",
     "completion": "print what makes the Tab key complete commands, for bash, zsh and fish",
     "doctor": "report versions, devices and what is missing",
 }

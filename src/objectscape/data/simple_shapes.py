@@ -31,6 +31,7 @@ DOMAINS = {
     "v": "(3, H, W) uint8 RGB picture",
     "attr": "(8,) float32 class, x, y, size, rotation, RGB",
     "t": "(48,) uint8 words of the caption, padded with 0",
+    "grammar": "(39,) uint8 classes of the caption's grammar, as `captions.heads()`",
     "bert": "(768,) float32 sentence vector, standardized by the training split",
 }
 
@@ -41,7 +42,7 @@ class SimpleShapesFolder(SceneDataset):
     Args:
         path: the folder.
         split: "train", "val" or "test".
-        domains: which of "v", "attr", "t", "bert", or the name of saved latents as "<name>_latent".
+        domains: which of "v", "attr", "t", "grammar", "bert", or the name of saved latents as "<name>_latent".
         count: only the first rows; None for all.
         matched, matched_part: see `objectscape.data.synthetic.simple_shapes.SimpleShapes`.
 
@@ -107,12 +108,19 @@ class SimpleShapesFolder(SceneDataset):
                     values = np.concatenate([_array(file.parent / str(part))[:, 0] for part in values], axis=1)
                 found[name] = torch.from_numpy(values.astype(np.float32))
             elif name == "t":
-                texts = _array(self.path / f"{self.split}_captions.npy")[: len(self)]
-                found[name] = torch.from_numpy(captions.tokens_of([str(text) for text in texts]))
+                found[name] = torch.from_numpy(captions.tokens_of(self._texts()))
+            elif name == "grammar":
+                pairs = zip(self._texts(), self.labels.tolist(), strict=False)
+                choices = [captions.read_caption(text, captions.Attributes.of(row)).choices for text, row in pairs]
+                classes = [list(captions.categories(record, as_released=False).values()) for record in choices]
+                found[name] = torch.tensor(classes, dtype=torch.uint8)
         for name, rows in found.items():
             if len(rows) < len(self):
                 raise ValueError(f"{self.path}: {self.split} has {len(self)} labels but {len(rows)} rows of {name}")
         return found
+
+    def _texts(self) -> list[str]:
+        return [str(text) for text in _array(self.path / f"{self.split}_captions.npy")[: len(self)]]
 
     def batch(self, indices: Sequence[int]) -> Any:
         """See `SceneDataset.batch`."""

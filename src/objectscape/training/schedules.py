@@ -50,3 +50,30 @@ class Cosine:
             return step / self.warmup
         progress = min(1.0, (step - self.warmup) / max(1, self.steps - self.warmup))
         return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steps:
+    """Times `factor` after every `every` steps."""
+
+    every: int
+    factor: float
+
+    def __call__(self, step: int) -> float:
+        return self.factor ** (step // self.every)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneCycle:
+    """A half cosine from 1/25 up to 1 over the first `rise` of the steps, another one down to `last` for the rest."""
+
+    steps: int
+    rise: float = 0.3
+    first: float = 1 / 25
+    last: float = 1 / 250_000
+
+    def __call__(self, step: int) -> float:
+        top = max(1.0, self.rise * self.steps - 1)
+        rising, rest = step <= top, max(1.0, self.steps - 1 - top)
+        start, end, share = (self.first, 1.0, step / top) if rising else (1.0, self.last, (step - top) / rest)
+        return end + (start - end) * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
