@@ -19,6 +19,7 @@ _PLACES = {
     "OCAtariObjects": "adapters",
     "RamObjects": "adapters",
     "from_named": "adapters",
+    "SolverModel": "stable_worldmodel",
 }
 __all__ = list(_PLACES)
 

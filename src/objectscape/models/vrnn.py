@@ -51,6 +51,11 @@ class VRNNState(Tensors):
     image: Tensor
     """(..., 3, H, W) the moment as the model draws it: to imagine, it has to look at its own pictures."""
 
+    @property
+    def slots(self) -> Tensor:
+        """(..., 1, D) the latent, as that of a single slot."""
+        return self.latent.unsqueeze(-2)
+
 
 @record
 class VRNNOutput(Decomposition):
