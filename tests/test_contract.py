@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from objectscape.check import ContractError, check_model
 from objectscape.cli.config import load, options
 from objectscape.contract import Model
 from objectscape.data.synthetic.shapes import ColoredShapes
+from objectscape.nn.distributions import posterior_means
 from objectscape.scene import Decomposition, Losses, Multimodal, Scene
 
 SPACE = {"image_size": 32, "grid": 4, "components": 3, "glimpse_size": 8, "width": 4, "what_size": 6, "mask_size": 4,
@@ -73,17 +75,23 @@ NOT_IN_BFLOAT16 = {"instance_coloring"}
 
 
 @pytest.mark.parametrize("name", sorted(SMALL.keys() - NOT_IN_BFLOAT16))
-def test_bfloat16_is_close(name: str, scene: Scene) -> None:
-    model = small(name).eval()
-    results = []
+def test_bfloat16_is_close_and_trains(name: str, scene: Scene) -> None:
+    model, batch = small(name), replace(scene, image=scene.pixels)
+    outputs, losses = [], []
     for enabled in (False, True):
         torch.manual_seed(0)
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            results.append(model(replace(scene, image=scene.pixels)))
-    full, half = results
-    assert half.masks.isfinite().all()
-    torch.testing.assert_close(half.masks.float().sum(1), torch.ones_like(full.masks.sum(1)), rtol=0, atol=1e-2)
-    assert (half.recon.float() - full.recon).abs().mean() < 0.05
+        with posterior_means(), torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            outputs.append(model(batch))
+            losses.append(model.loss(batch, outputs[-1], 0).total)
+    full, half = outputs
+    for part in (losses[1], *tree_leaves(half)):
+        assert part.dtype in (torch.float32, torch.int64), "what leaves a model is in full precision"
+        assert part.isfinite().all()
+    torch.testing.assert_close(half.masks.sum(1), torch.ones_like(full.masks.sum(1)), rtol=0, atol=1e-2)
+    assert (half.recon - full.recon).abs().mean() < 0.05
+    torch.testing.assert_close(losses[1], losses[0], rtol=0.05, atol=0)
+    losses[1].backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
 
 
 @pytest.mark.parametrize("name", SMALL)

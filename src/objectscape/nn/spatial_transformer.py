@@ -11,6 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from objectscape.nn.mixtures import full_precision
+
 SMALLEST = 1e-9  # added to a size before division, as in the released code of SPACE
 
 
@@ -30,9 +32,10 @@ def extract(images: Tensor, where: Tensor, size: int, *, align_corners: bool = T
     height, width = images.shape[-2:]
     columns = _hats(sizes[..., 0], centers[..., 0], size, width, align_corners)  # (B, K, G, W)
     rows = _hats(sizes[..., 1], centers[..., 1], size, height, align_corners)  # (B, K, G, H)
-    flat = images.flatten(1, 2) @ columns.flatten(1, 2).mT  # (B, C * H, K * G)
-    strips = flat.unflatten(1, images.shape[1:3]).unflatten(3, columns.shape[1:3])  # (B, C, H, K, G)
-    return rows.unsqueeze(2) @ strips.permute(0, 3, 1, 2, 4)  # (B, K, C, G, G)
+    with torch.autocast(images.device.type, enabled=False):  # half precision would shift what is cut out
+        flat = full_precision(images).flatten(1, 2) @ columns.flatten(1, 2).mT  # (B, C * H, K * G)
+        strips = flat.unflatten(1, images.shape[1:3]).unflatten(3, columns.shape[1:3])  # (B, C, H, K, G)
+        return rows.unsqueeze(2) @ strips.permute(0, 3, 1, 2, 4)  # (B, K, C, G, G)
 
 
 def paste(glimpses: Tensor, where: Tensor, size: tuple[int, int], *, align_corners: bool = True) -> Tensor:
@@ -53,11 +56,13 @@ def paste(glimpses: Tensor, where: Tensor, size: tuple[int, int], *, align_corne
     side = glimpses.shape[-1]
     columns = _hats(inverse[..., 0], shift[..., 0], size[1], side, align_corners)  # (B, K, W, G)
     rows = _hats(inverse[..., 1], shift[..., 1], size[0], side, align_corners)  # (B, K, H, G)
-    return rows.unsqueeze(2) @ glimpses @ columns.unsqueeze(2).mT
+    with torch.autocast(glimpses.device.type, enabled=False):
+        return rows.unsqueeze(2) @ full_precision(glimpses) @ columns.unsqueeze(2).mT
 
 
 def _hats(scale: Tensor, shift: Tensor, outputs: int, inputs: int, align_corners: bool) -> Tensor:
     """(..., outputs, inputs) weights of bilinear interpolation at scale * u + shift, u from -1 to 1."""
+    scale, shift = full_precision(scale), full_precision(shift)
     steps = torch.arange(outputs, dtype=scale.dtype, device=scale.device)
     pixels = torch.arange(inputs, dtype=scale.dtype, device=scale.device)
     if align_corners:
