@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import importlib
 import json
 import math
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -16,7 +18,10 @@ from rich.table import Table
 from benchmarks.measure import Row, machine
 
 DEFAULT = ("startup", "rendering", "rendering3d", "metrics", "training", "models")
-NAMES = (*DEFAULT, "models:bf16", "models:compiled", "iterative", "iterative:bf16", "iterative:compiled", "sparse")
+NAMES = (
+    *DEFAULT, "models:bf16", "models:compiled", "iterative", "iterative:bf16", "iterative:compiled", "sparse",
+    "originals",
+)  # fmt: skip
 
 
 def main() -> None:
@@ -30,6 +35,9 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that it runs, measures nothing")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to FILE")
+    parser.add_argument(
+        "--csv", type=Path, metavar="FILE", help="also write one line per model, or what a row is about"
+    )
     options = parser.parse_args()
     unknown = [name for name in options.names if name not in NAMES]
     if unknown:
@@ -47,6 +55,25 @@ def main() -> None:
         console.print(table(title, results[name]))
     if options.json is not None:
         options.json.write_text(json.dumps({"machine": machine(), "results": results}, indent=2) + "\n")
+    if options.csv is not None:
+        write_csv(options.csv, results)
+
+
+def write_csv(path: Path, results: dict[str, list[Row]]) -> None:
+    """One line per benchmark and subject: rows that differ only in what follows their last comma stand side by side."""
+    lines: dict[tuple[str, str], dict[str, Any]] = {}
+    for benchmark, rows in results.items():
+        for row in rows:
+            subject, _, quantity = row["name"].rpartition(", ")
+            line = lines.setdefault((benchmark, subject or quantity), {})
+            for side in ("ours", "theirs", "ratio"):
+                line[f"{quantity} [{row['unit']}] {side}"] = row[side]
+    columns = dict.fromkeys(column for line in lines.values() for column in line)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["benchmark", "subject", *columns, "machine"])
+        writer.writeheader()
+        for (benchmark, subject), line in lines.items():
+            writer.writerow({"benchmark": benchmark, "subject": subject, **line, "machine": machine()})
 
 
 def table(title: str, rows: list[Row]) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib
 import json
 import sys
@@ -12,10 +13,11 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks.measure import MIB, in_turns, peak_memory, row, seconds
+from benchmarks import originals, ports
+from benchmarks.measure import MIB, in_turns, kept_for_backward, peak_memory, row, seconds
 
 
-@pytest.mark.parametrize("name", [*command.DEFAULT, "iterative"])
+@pytest.mark.parametrize("name", [*command.DEFAULT, "iterative", "originals"])
 def test_every_benchmark_gives_rows(name: str) -> None:
     threads = torch.get_num_threads()
     rows = importlib.import_module(f"benchmarks.{name}").run(quick=True)
@@ -41,6 +43,38 @@ def test_the_command_prints_a_table_and_writes_json(
     written = json.loads((tmp_path / "rows.json").read_text())
     assert torch.__version__ in written["machine"]
     assert len(written["results"]["rendering"]) == 3
+
+
+def test_the_command_writes_a_line_per_model(tmp_path: Path) -> None:
+    rows = [row("VAE, step", 1.0, 2.0, "ms"), row("VAE, memory", 3.0, 3.0, "MiB"), row("MONet, step", 4.0, 2.0, "ms")]
+    command.write_csv(tmp_path / "rows.csv", {"originals": rows})
+    with (tmp_path / "rows.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [line["subject"] for line in lines] == ["VAE", "MONet"]
+    assert (lines[0]["step [ms] ratio"], lines[0]["memory [MiB] ours"]) == ("2.0", "3.0")
+    assert lines[1]["memory [MiB] ours"] == ""
+    assert torch.__version__ in lines[0]["machine"]
+
+
+def test_a_port_with_other_arithmetic_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = originals.QUICK["MONet"]
+    ours, theirs, image = case.ours(), case.theirs(), torch.rand(1, 3, case.side, case.side)
+    originals.same(ours, theirs, case, image)
+    monkeypatch.setattr(ports, "STD", 0.69)
+    with pytest.raises(AssertionError):
+        originals.same(ours, theirs, case, image)
+
+
+def test_activations_are_counted_while_a_graph_holds_them() -> None:
+    weight = torch.randn(8, 8, requires_grad=True)
+    x = torch.randn(MIB // 32, 8)  # 1 MiB
+
+    def work() -> None:
+        for _ in range(2):  # the second graph begins when the first is gone
+            (x @ weight).exp().sum().backward()  # keeps x and the result of exp
+
+    assert kept_for_backward(work) == 2
+    assert kept_for_backward(work, without=[x, weight]) == 1
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones(
