@@ -28,7 +28,8 @@ def test_every_benchmark_gives_rows(name: str) -> None:
         assert entry["unit"]
         assert (entry["ours"] is None) == entry["note"].startswith("skipped"), entry
         if entry["ours"] and entry["theirs"]:
-            assert entry["ratio"] in (entry["ours"] / entry["theirs"], entry["theirs"] / entry["ours"])
+            one, other = entry["ours"] / entry["theirs"], entry["theirs"] / entry["ours"]
+            assert entry["ratio"] in (pytest.approx(one), pytest.approx(other))
         else:
             assert entry["ratio"] is None
     assert command.table(name, rows).row_count == len(rows) == len({entry["name"] for entry in rows})
