@@ -16,6 +16,7 @@ from rich.table import Table
 
 from objectscape.checkpoints.run_folder import RunFolder
 from objectscape.cli import config as configs
+from objectscape.cli import pairs_curve
 from objectscape.cli.common import add_device, at_least, console, device_of, note
 from objectscape.cli.train import launch
 from objectscape.evaluation.report import write_readme
@@ -31,6 +32,7 @@ LISTS = {
     "tiny3d": [f"{model}/tiny3d" for model in DECOMPOSING],
     "multi_object": [f"{model}/{data}" for data in ("tetrominoes", "multi_dsprites") for model in MODELS],
     "multi_object_clevr6": [f"{model}/clevr6" for model in MODELS],
+    pairs_curve.RECIPE: list(pairs_curve.VARIANTS),
 }
 """Names that stand for several recipes."""
 FIXED = {
@@ -54,7 +56,8 @@ def main(words: list[str]) -> int:
         "  objectscape benchmark recipes=multi_object_clevr6 seeds=0,1,2 out=bench data.path=FILE\n"
         "  objectscape benchmark recipes=multi_object seeds=0,1 out=b hydra/launcher=joblib hydra.launcher.n_jobs=4\n"
         "  objectscape benchmark out=bench --table      # of what is there\n\n"
-        "lists: " + "; ".join(f"{name} = {', '.join(recipes)}" for name, recipes in LISTS.items()),
+        "lists: " + "; ".join(f"{name} = {', '.join(recipes)}" for name, recipes in LISTS.items()) + "\n"
+        f"{pairs_curve.RECIPE} also draws error against the number of matched pairs: OUT/curve.png and curve.json",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("words", nargs="+", metavar="key=value", help="recipes, seeds, out, and settings for all runs")
@@ -105,10 +108,13 @@ def plan(out: Path, recipes: str, seeds: str, overrides: list[str]) -> list[Dict
         raise ValueError(f"seeds={seeds}: expected whole numbers with commas between them, as in seeds=0,1,2") from None
     jobs = []
     for name in dict.fromkeys(names):
-        if name not in configs.options("recipe"):
+        if name not in configs.options("recipe") and name not in pairs_curve.VARIANTS:
             raise ValueError(unknown("recipe", name, [*configs.options("recipe"), *LISTS]))
         try:
-            config = configs.load([f"recipe={name}", *overrides])
+            if name in pairs_curve.VARIANTS:
+                config = pairs_curve.load(name, overrides)
+            else:
+                config = configs.load([f"recipe={name}", *overrides])
             check_complete(config.data)
         except ValueError as error:
             raise ValueError(f"recipe {name}: {error}") from error
@@ -168,7 +174,8 @@ def train_and_evaluate(config: DictConfig, images: int, device: str) -> None:
             if run.status()["state"] != "done":
                 raise ValueError(f"stopped at step {run.status()['step']} of {config.trainer.max_steps}")
         words = [str(run.path), "--images", str(images), "--device", device, "--tag", EVALUATION.removesuffix("-test")]
-        evaluate.evaluate_run(run, [], evaluate.build_parser().parse_args(words))
+        asks = pairs_curve.ASK if config.name in pairs_curve.VARIANTS else []
+        evaluate.evaluate_run(run, asks, evaluate.build_parser().parse_args(words))
     except (ValueError, OSError, NonFiniteLossError) as error:
         run.remove_if_untouched()
         note(f"{name}: {error}")
@@ -210,6 +217,7 @@ def report(out: Path, threshold: float | None) -> None:
         console.print(printed)
     console.print(caption)
     note(f"written to {out / 'table.json'}, table.md and table.csv")
+    pairs_curve.report(runs, out)
 
 
 @contextmanager
