@@ -289,3 +289,15 @@ def test_nothing_is_overwritten_and_images_are_not_continued(run: Path, tmp_path
     save_model(ColoringAutoencoder(patch=4, width=8, hidden=8), tmp_path / "image" / "model")
     assert main(["sample", str(tmp_path / "image"), *DATA, "--videos", str(tmp_path / "a.h5")]) == 1
     assert "cannot continue clips" in capsys.readouterr().err
+
+
+def test_a_film_shows_futures_beside_what_is_seen(run: Path, tmp_path: Path, capsys) -> None:
+    assert main(["show", str(run), *DATA, "--video", "-n", "1"]) == 0
+    written = [Path(line).name for line in capsys.readouterr().out.split()]
+    assert sorted(name.split("-")[0] for name in written) == ["futures", "video"]
+    assert (
+        main(["show", str(run), *DATA, "--video", "-n", "1", "--context", "4", "--out", str(tmp_path / "a.gif")]) == 0
+    )
+    assert capsys.readouterr().out.split() == [str(tmp_path / "a.gif")]
+    assert main(["show", str(run), *DATA, "--video", "--context", "10"]) == 1
+    assert "leave nothing to imagine" in capsys.readouterr().err

@@ -489,3 +489,50 @@ def test_import_is_cheap_and_pyplot_is_never_used():
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_film_of_futures_shows_what_is_imagined_from_the_context_on():
+    scene, seen = blobs(2, 3, time=5)
+    _, imagined = blobs(2, 3, time=12)
+    futures = imagined.map(lambda x: x.unflatten(1, (4, 3)))  # 4 futures of 3 steps
+    film = viz.futures_video(scene, seen, futures, count=1, shown=2, pixels=20)
+    assert len(film) == 5
+    height, width, _ = film[0].shape
+    columns = [
+        frame[18:, :].reshape(height - 18, 8, width // 8, 3) for frame in film
+    ]  # 3, 2 futures, mean, spread, tracks
+    edge = 2 * max(2, 20 // 48)
+    first = columns[0][edge:-edge, 0, edge:-edge]
+    np.testing.assert_array_equal(first, scene.image[0, 0].movedim(0, -1).numpy())
+    drawn = columns[4][edge:-edge, 4, edge:-edge].astype(int)
+    wanted = (255 * futures.recon[0, 1, 2]).movedim(0, -1).numpy()
+    assert np.abs(drawn - wanted).max() <= 1, "the second future's last frame"
+    np.testing.assert_array_equal(columns[1][:, 3], columns[1][:, 4], "all futures begin with the context")
+    spread = columns[4][edge:-edge, 6, edge:-edge]
+    assert (
+        np.abs(spread - (510 * futures.recon[0, :, 2].std(0, correction=0)).clamp(0, 255).movedim(0, -1).numpy()).max()
+        <= 1
+    )
+    assert not columns[1][edge:-edge, 6, edge:-edge].any()
+    borders = [tuple(column[edge // 2, 3, edge]) for column in columns]
+    assert len(set(borders[:2])) == 1
+    assert borders[2] != borders[1]
+    with pytest.raises(ValueError, match="fewer steps than T"):
+        viz.futures_video(scene.map(lambda x: x[:, :3]), seen, futures)
+
+
+def test_tracks_are_the_middles_of_masks_in_the_colors_of_slots():
+    masks = torch.zeros(1, 1, 4, 2, 1, 40, 40)
+    masks[..., 1, :, :, :] = 1
+    for t in range(4):  # a square moves down; the rest is background, which has no track
+        masks[0, 0, t, 0, 0, 6 * t : 6 * t + 6, 10:16], masks[0, 0, t, 1, 0, 6 * t : 6 * t + 6, 10:16] = 1, 0
+    components = torch.ones_like(masks).expand(-1, -1, -1, -1, 3, -1, -1)
+    drawn = Decomposition(recon=components[:, :, :, 0], masks=masks, components=components, slots=masks.flatten(4))
+    seen = drawn.map(lambda x: x[:, 0])
+    film = viz.futures_video(Scene(image=seen.recon), seen, drawn.map(lambda x: x[:, :, 1:]), shown=1, pixels=40)
+    tracks = film[-1][18:, -48 + 4 : -4][4:-4]  # the last column, without its frame
+    blue = np.argwhere((tracks == rgb(viz.SLOT_COLORS[0])).all(-1))
+    assert blue[:, 0].max() == pytest.approx(6 * 3 + 3, abs=1)
+    assert blue[:, 0].min() == pytest.approx(3, abs=2)
+    assert abs(blue[:, 1] - 13).max() <= 2
+    assert not (tracks == rgb(viz.SLOT_COLORS[1])).all(-1).any()

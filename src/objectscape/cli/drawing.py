@@ -24,7 +24,7 @@ from objectscape.cli.common import (
     split_words,
     trained_size,
 )
-from objectscape.contract import Embeds, Translates, see
+from objectscape.contract import Embeds, Predicts, Translates, see
 from objectscape.data.loading import EvalLoader
 from objectscape.data.pictures import TRANSPARENCY, check_fit_options, fit, printable, read_rgb
 from objectscape.evaluation.edits import interpolate, object_slots, redraw, swap_objects
@@ -36,13 +36,14 @@ from objectscape.evaluation.traversals import Latents, activeness, infer_latents
 from objectscape.metrics.activeness import latent_ranges, traversal_limits
 from objectscape.metrics.detection import CONFIDENT, match_labels
 from objectscape.nn.spatial_transformer import extract, where_of
-from objectscape.scene import Multimodal, Scene
+from objectscape.scene import Decomposition, Multimodal, Scene
 from objectscape.viz import (
     clip_frames,
     dataset_figure,
     decomposition_figure,
     decomposition_video,
     detections_figure,
+    futures_video,
     interpolation_figure,
     latent_map_figure,
     learning_curves,
@@ -60,6 +61,7 @@ from objectscape.viz.files import save_image
 
 ANIMATIONS = (".gif", ".mp4")
 GLIMPSE = 16  # pixels of a found object on a map
+FUTURES = 16  # that a film's mean, spread and tracks are of
 STILL = 1e-6  # activeness of a change of a thousandth in the brightness of the whole picture
 RANGE_SCENES = 100  # as the released code of EfficientMORL
 
@@ -212,14 +214,36 @@ def draw_decomposition(show: Show) -> None:
 
 
 def draw_video(show: Show) -> None:
-    """Clips as a film: a row for each, with its frames, masks and slots; a slot keeps its color."""
+    """Clips as a film: a row for each, with its frames, masks and slots; a slot keeps its color.
+
+    Of a model that predicts also its futures, from the first frames on; with --out only these.
+    """
     if not show.clips:
         raise ValueError(f"{show.name} has still images; a film needs clips, such as data=moving_shapes")
     scene = show.scene[: show.options.n or 3]
     with torch.no_grad():
         output = see(show.model, scene)
-    film = decomposition_video(scene.to("cpu"), output.to("cpu"), count=len(scene))
-    print(save_animation(film, show.path("video", ".gif"), fps=show.fps, hold=1))
+        futures = _futures(show, scene)
+    if futures is None or show.options.out is None:
+        film = decomposition_video(scene.to("cpu"), output.to("cpu"), count=len(scene))
+        print(save_animation(film, show.path("video", ".gif"), fps=show.fps, hold=1))
+    if futures is not None:
+        film = futures_video(scene.to("cpu"), output.to("cpu"), futures.to("cpu"), count=len(scene))
+        print(save_animation(film, show.path("futures", ".gif"), fps=show.fps, hold=1))
+
+
+def _futures(show: Show, scene: Scene) -> Decomposition | None:
+    """What a model imagines after the context; None of a model that does not predict."""
+    model, frames = show.model, scene.image.shape[1]
+    if not isinstance(model, Predicts):
+        return None
+    context: int = show.options.context or min(getattr(model, "context", 2), frames - 1)
+    if not 0 < context < frames:
+        raise ValueError(f"--context {context}: clips of {frames} frames leave nothing to imagine; give a smaller one")
+    actions = scene.actions
+    told = None if actions is None else actions[:, context - 1 : frames - 1]  # action t leads to frame t + 1
+    first = scene.map(lambda x: x[:, :context])
+    return model.predict(first, steps=frames - context, samples=FUTURES, actions=told)
 
 
 def draw_traversals(show: Show) -> None:

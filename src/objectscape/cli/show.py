@@ -21,7 +21,7 @@ def main(words: list[str]) -> int:
         "  objectscape show RUN                          # test scenes: image, reconstruction, masks, every slot\n"
         "  objectscape show RUN my_picture.png           # your own image\n"
         "  objectscape show RUN multi_dsprites           # scenes of other data\n"
-        "  objectscape show RUN --video --out clips.mp4  # clips: frames, masks and slots over time\n"
+        "  objectscape show RUN --video --out clips.mp4  # clips: frames, masks and slots over time; futures\n"
         "  objectscape show RUN --boxes                  # what a model finds, beside motion and alpha\n"
         "  objectscape show RUN --objects --map tsne     # its objects, those alike near each other\n"
         "  objectscape show RUN --traversals             # what each latent dimension of each object does\n"
@@ -46,6 +46,9 @@ def main(words: list[str]) -> int:
     )
     parser.add_argument("--first", type=int, default=0, help="number of the first scene in the split (default 0)")
     parser.add_argument("--out", type=Path, help="file to write (.png, .pdf, .svg; of animations .gif, .mp4)")
+    parser.add_argument(
+        "--context", type=at_least(1), help="frames before a film's futures (default: the model's own, or 2)"
+    )
     parser.add_argument("--dimensions", type=at_least(1), default=6, help="of a traversal (default 6)")
     parser.add_argument("--steps", type=at_least(1), default=7, help="of a traversal or interpolation (default 7)")
     parser.add_argument(

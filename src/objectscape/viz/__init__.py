@@ -9,6 +9,7 @@ from objectscape.viz.detections import detections_figure, latent_map_figure
 from objectscape.viz.edits import Traversal, interpolation_figure, swap_figure, traversal_figure, traversal_frames
 from objectscape.viz.figures import construction_figure, dataset_figure, decomposition_figure, samples_figure
 from objectscape.viz.files import load_image, save_figure, save_image
+from objectscape.viz.futures import futures_video
 from objectscape.viz.learning import learning_curves
 from objectscape.viz.palette import SLOT_COLORS, color_masks, color_segments, color_slots, slot_colors
 from objectscape.viz.stages import refinement_figure, refinement_frames
@@ -27,6 +28,7 @@ __all__ = [
     "decomposition_figure",
     "decomposition_video",
     "detections_figure",
+    "futures_video",
     "interpolation_figure",
     "latent_map_figure",
     "learning_curves",
