@@ -60,7 +60,7 @@ def clips(batch: int = 2, frames: int = 4) -> Scene:
 BEHIND_ZERO = {"framed_slots": ("image.embed.conv", "dynamics")}  # whose last layers start at zero
 
 
-@pytest.mark.parametrize("name", sorted(MODELS.keys() - {"op3"}))  # whose schedule decides how many frames are seen
+@pytest.mark.parametrize("name", MODELS)
 def test_world_models_keep_the_contract(name: str) -> None:
     check_model(MODELS[name](), clips(), without_gradient=BEHIND_ZERO.get(name, ()))
 
@@ -135,6 +135,23 @@ def test_context_is_seen_and_the_rest_imagined_in_training() -> None:
     star = vrnn(open_loop=True, context=1).train()
     assert star(scene).imagined[0].tolist() == [0, 1, 1, 1]
     assert star(scene).kl[:, 1:].eq(0).all()
+
+
+def test_op3_imagines_the_frames_that_its_moves_do_not_reach_without_blame() -> None:
+    torch.manual_seed(0)
+    model, scene = op3(horizon=1).train(), clips(frames=5)
+    output = model(scene)
+    assert output.recon.shape[1] == 5
+    assert output.reached[0].tolist() == [1, 1, 0, 0, 0]
+    torch.testing.assert_close((output.masks * output.components).sum(2), output.recon)
+    losses = model.loss(scene, output, 0)
+    other = Scene(image=scene.image.clone(), actions=scene.actions)
+    other.image[:, 2:] = 0
+    torch.testing.assert_close(model.loss(other, output, 0).terms["mse"], losses.terms["mse"])
+    blamed = torch.autograd.grad(output.recon[:, 2:].sum(), list(model.decoder.parameters()), retain_graph=True)
+    assert not any(gradient.any() for gradient in blamed)
+    losses.total.backward()
+    assert model.eval()(scene).reached.eq(1).all()
 
 
 def test_the_best_of_many_is_the_best() -> None:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -60,11 +61,12 @@ class OP3State(Tensors):
 class OP3Output(Decomposition):
     """A Decomposition of a clip (B, T, ...), each frame after the last move on it.
 
-    E is the number of moves. A Gaussian is its mean and raw scale.
+    E is the number of moves. In training they may end before the clip: later frames are imagined further, without
+    gradient and blame.
     """
 
-    params: Tensor
-    """(B, T, K, 2Z) the posterior of each frame."""
+    reached: Tensor
+    """(B, T) 1 up to the frame of the last move, else 0."""
     move_nll: Tensor
     """(B, E) negative log-likelihood of the frame in nats after each move."""
     move_kl: Tensor
@@ -315,7 +317,9 @@ class OP3(Model):
                 nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def forward(self, scene: Scene) -> OP3Output:
-        """A batch of clips (B, T, ...): all frames seen; in training the first one seen and the next r imagined.
+        """A batch of clips (B, T, ...): all frames seen; in training the first one seen and the others imagined.
+
+        The first r of these are trained on, r drawn from 1..`horizon`.
 
         Raises:
             ValueError: for pictures of another size, a still image, or actions that are missing or of another width.
@@ -327,7 +331,9 @@ class OP3(Model):
         most = min(self.horizon, frames - 1)
         drawn = sample_uniform((), self.initial) * most
         ahead = 1 + int(drawn) if most else 0
-        return self.unroll(scene, [REFINE] * self.refinements + [ADVANCE] * ahead + [REFINE] * self.last_refinements)
+        moves = [REFINE] * self.refinements + [ADVANCE] * ahead + [REFINE] * self.last_refinements
+        output = self.unroll(scene, moves)
+        return output if ahead + 1 == frames else self._imagined_further(scene, output)
 
     def moves(self, frames: int) -> list[str]:
         """How a clip is seen: refinements of its first frame, then for every further one an advance and refinements."""
@@ -379,18 +385,15 @@ class OP3(Model):
         weights = weights / weights.sum()
         nll = (weights * output.move_nll.mean(0)).sum()
         kl = (weights * output.move_kl.sum(2).mean(0)).sum()
-        targets = scene.pixels[:, : output.recon.shape[1]]
-        terms = {"nll": nll, "kl": kl, "mse": (output.recon - targets).square().mean()}
+        square = (output.recon - scene.pixels[:, : output.recon.shape[1]]).square().mean((2, 3, 4))
+        terms = {"nll": nll, "kl": kl, "mse": (square * output.reached).sum() / output.reached.sum()}
         total = nll + self.kl_weight * kl
         return Losses(total=total, terms={name: value.detach() for name, value in terms.items()})
 
     def observe(self, scene: Scene) -> OP3State:
         """What the model knows after the last frame of the clips."""
         output = self.unroll(scene, self.moves(scene.pixels.shape[1] if scene.pixels.ndim == 5 else 1))
-        deterministic, stochastic = output.slots[:, -1].split(
-            [len(self.initial_deterministic), self.stochastic_size], -1
-        )
-        return OP3State(deterministic=deterministic, stochastic=stochastic)
+        return self._state(output.slots[:, -1])
 
     def imagine(self, state: OP3State, *, steps: int, samples: int = 1, actions: Tensor | None = None) -> OP3State:
         """Futures (B, S, T, ...) of a state (B, ...), T = `steps`, S = `samples`; not drawn yet.
@@ -426,6 +429,25 @@ class OP3(Model):
     def predict(self, context: Scene, *, steps: int, samples: int = 1, actions: Tensor | None = None) -> Decomposition:
         """Futures (B, S, T, ...) of clips: `observe`, `imagine`, `draw`."""
         return self.draw(self.imagine(self.observe(context), steps=steps, samples=samples, actions=actions))
+
+    @torch.no_grad()
+    def _imagined_further(self, scene: Scene, output: OP3Output) -> OP3Output:
+        """An output of fewer frames than the clips have, with all of them."""
+        there, frames = output.recon.shape[1], scene.pixels.shape[1]
+        actions = None if scene.actions is None else scene.actions[:, there - 1 :]
+        state = self._state(output.slots[:, -1])
+        rest = self.draw(self.imagine(state, steps=frames - there, actions=actions))
+        with torch.enable_grad():
+            whole = {
+                name: torch.cat([getattr(output, name), getattr(rest, name)[:, 0]], 1)
+                for name in ("recon", "masks", "components", "slots")
+            }
+        return replace(output, **whole, reached=F.pad(output.reached, (0, frames - there)))
+
+    def _state(self, slots: Tensor) -> OP3State:
+        """Slots (..., K, R + Z) as a state."""
+        deterministic, stochastic = slots.split([len(self.initial_deterministic), self.stochastic_size], -1)
+        return OP3State(deterministic=deterministic, stochastic=stochastic)
 
     def _draw(self, slots: Tensor) -> tuple[Tensor, Tensor]:
         """(N, K, R + Z) -> pictures (N, K, 3, H, W), unbounded, and mask logits (N, K, 1, H, W)."""
@@ -495,7 +517,7 @@ class OP3(Model):
             masks=masks[:, last],
             components=components[:, last],
             slots=slots,
-            params=torch.stack([done[i].params for i in last], 1),
+            reached=slots.new_ones(slots.shape[:2]),
             move_nll=torch.stack([moment.nll for moment in done], 1),
             move_kl=torch.stack([moment.kl for moment in done], 1),
             move_recon=recon,
