@@ -349,7 +349,7 @@ def test_objects_room_variants() -> None:
 
 
 def test_views_of_a_room() -> None:
-    room = make(RoomsRingCameraLike, sequence=True, views=4)
+    room = make(RoomsRingCameraLike, frames=4)
     clip, frames = room.batch([0, 5]), make(RoomsRingCameraLike).batch([0, 5])
     assert clip.image.shape == (2, 4, 3, 32, 32)
     assert clip.actions is not None
@@ -529,7 +529,7 @@ def test_solids_lie_on_a_face() -> None:
         (ClevrTexLike, {"min_objects": 5, "max_objects": 4}, "min_objects=5"),
         (ClevrTexLike, {"crop": "all"}, "crop='all'"),
         (ObjectsRoomLike, {"image_size": 8}, "at least 16"),
-        (RoomsRingCameraLike, {"views": 11}, "views=11"),
+        (RoomsRingCameraLike, {"frames": 11}, "frames=11"),
         (ShapeStacksLike, {"count": 0}, "count=0"),
     ],
 )
@@ -544,7 +544,7 @@ def test_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatc
     made = ["data", "make", "objects_room_like", "n=6", "val=4", "test=4", "size=32", "quality=fast", "path=room.h5"]
     assert main(made) == 0
     assert main(["data", "check", "room.h5"]) == 0
-    views = ["data=rooms_ring_camera_like", "data.sequence=true", "data.views=3", "data.quality=fast"]
+    views = ["data=rooms_ring_camera_like", "data.frames=3", "data.quality=fast"]
     assert main(["show", *views, "-n", "1", "--out", "views.png"]) == 0
     assert (tmp_path / "views.png").is_file()
     assert "train: 6, val: 4, test: 4" in capsys.readouterr().out

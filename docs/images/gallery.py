@@ -25,7 +25,7 @@ def save(scene: Scene, name: str, *, columns: int = 8, dpi: int = 100) -> None:
 
 for family in (ClevrLike, ClevrTexLike, ObjectsRoomLike, ShapeStacksLike):
     save(family(split="test", image_size=96, quality="high").batch(range(8)), family.NAME)  # type: ignore[call-arg]
-rooms = RoomsRingCameraLike(split="test", sequence=True, views=6, quality="high").batch(range(2))
+rooms = RoomsRingCameraLike(split="test", frames=6, quality="high").batch(range(2))
 save(rooms.map(lambda t: t.flatten(0, 1)), RoomsRingCameraLike.NAME, columns=6)
 
 rows = []

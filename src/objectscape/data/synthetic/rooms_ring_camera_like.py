@@ -53,10 +53,9 @@ class RoomsRingCameraLike(RenderedScenes):
         count: rooms in this split; None for 50 000 (train) or 320 (val, test).
         seed: of the stream.
         variant: one of `VARIANTS`: "rooms", or a shift of it.
-        sequence: False: an item is one picture of its room, the first view. True: an item is a room, T = `views`
-            pictures of it with their labels, and `actions` (T, 7) is where each was taken from: x, y, z, sin yaw, cos
+        frames: 0: an item is one image of its room, the first view. Otherwise an item is a room, T = `frames` views of
+            it (at most 10) with their labels, and `actions` (T, 7) is where each was taken from: x, y, z, sin yaw, cos
             yaw, sin pitch, cos pitch, as `GQN` has it. Boxes, visibility and pixel_coords are those of each view.
-        views: pictures of a room, 1 to 10.
         image_size: side of the picture in pixels.
         quality: of the shading: "fast", "normal" or "high".
     """
@@ -91,13 +90,12 @@ class RoomsRingCameraLike(RenderedScenes):
         count: int | None = None,
         seed: int = 0,
         variant: str = "rooms",
-        sequence: bool = False,
-        views: int = MOST_VIEWS,
+        frames: int = 0,
         image_size: int = 64,
         quality: str = "normal",
     ) -> None:
-        if not 1 <= views <= MOST_VIEWS:
-            raise ValueError(f"views={views}; a room has 1 to {MOST_VIEWS}")
+        if not 0 <= frames <= MOST_VIEWS:
+            raise ValueError(f"frames={frames}; a room has 1 to {MOST_VIEWS} views (0: one image of each room)")
         super().__init__(
             split=split,
             count=count,
@@ -106,7 +104,7 @@ class RoomsRingCameraLike(RenderedScenes):
             size=(image_size, image_size),
             objects=(1, 3),
             quality=quality,
-            views=views if sequence else 0,
+            views=frames,
         )
 
     def draw_scenes(self, n: int, generator: torch.Generator) -> Draws:
