@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from objectscape.cli import main
 from objectscape.data.matched import MatchedOrder, reveal
@@ -136,7 +137,10 @@ def test_from_data_to_translation(tmp_path: Path, capsys: pytest.CaptureFixture[
     ):
         assert f'"{score}"' in answers
     assert main(["show", "w", "--split", "val", "-n", "4", "--out", "grid.png"]) == 0
-    assert Path("grid.png").is_file()
+    assert Image.open("grid.png").size == (4 * 32 * 4, (1 + 3 + 2) * 32 * 4)  # truth, from each of three, two back
+    assert main(["show", "w", "--split", "val", "-n", "8", "--objects", "--out", "map.png"]) == 0
+    assert Path("map.png").is_file()
+    assert main(["show", "w", "--split", "val", "--boxes"]) == 1
     for run, scores in (("v", ("mse", "probe_color")), ("t", ("told_class", "told_word_cell", "probe_size"))):
         assert main(["evaluate", run, "--images", "20", "ask.embed.steps=5", "ask.embed.rows=40"]) == 0
         answers = next(Path(f"{run}/evaluation").glob("*.json")).read_text()

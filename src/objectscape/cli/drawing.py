@@ -6,7 +6,6 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +23,8 @@ from objectscape.cli.common import (
     split_words,
     trained_size,
 )
-from objectscape.contract import Embeds, Predicts, Translates, see
+from objectscape.cli.domain_pictures import show_domains
+from objectscape.contract import Predicts, see
 from objectscape.data.loading import EvalLoader
 from objectscape.data.pictures import TRANSPARENCY, check_fit_options, fit, printable, read_rgb
 from objectscape.evaluation.edits import interpolate, object_slots, redraw, swap_objects
@@ -57,7 +57,6 @@ from objectscape.viz import (
     traversal_frames,
 )
 from objectscape.viz.edits import dimension_label
-from objectscape.viz.files import save_image
 
 ANIMATIONS = (".gif", ".mp4")
 GLIMPSE = 16  # pixels of a found object on a map
@@ -135,10 +134,7 @@ def show_run(paths: list[Path], settings: list[str], kinds: list[str], options: 
         most = max(DEFAULTS[kind] if options.n is None else options.n * SCENES[kind] for kind in kinds)
         scene, name = dataset.batch(_numbers(options.first, most, len(dataset))), f"{dataset.spec.name}-{options.split}"
     if isinstance(scene, Multimodal):
-        picture = translation_array(model, scene[: options.n or 8])
-        stem = "translation" if isinstance(model, Translates) and not isinstance(model, Embeds) else "reconstruction"
-        print(save_image(picture, Path(options.out) if options.out else run.figures / f"{stem}.png"))
-        return 0
+        return show_domains(run, model, scene, kinds, options)
     shown = [word.removeprefix("data.") for word in settings if not word.startswith(("data=", "data.path="))]
     name = "-".join([name, *map(file_name, shown)])
     scene = scene.to(options.device)
@@ -156,26 +152,6 @@ def show_run(paths: list[Path], settings: list[str], kinds: list[str], options: 
     if not own and not options.out:
         write_readme(run)
     return 0
-
-
-def translation_array(model: nn.Module, batch: Multimodal) -> np.ndarray:
-    """(H, W, 3): the pictures of a batch, and in each further row what the workspace draws from one of its domains.
-
-    Of a lone domain of pictures: the pictures and their reconstructions.
-    """
-    joined: Any = model
-    with torch.no_grad():
-        if isinstance(model, Embeds) and model.domain == "v" and "v" in batch.domains:
-            drawn = [joined.decode(joined.encode(batch.domains["v"]))]
-        elif isinstance(model, Translates) and "v" in joined.domains and "v" in batch.domains:
-            drawn = [joined.decode(joined.encode(batch, name), "v") for name in joined.domains]
-        else:
-            raise ValueError(
-                f"{type(model).__name__} has no pictures here; show draws visual domains and the workspaces that join "
-                "one, on data with pictures (of `objectscape latents`: --split val or test)"
-            )
-    rows = [torch.cat(list(images), 2) for images in (batch.domains["v"], *drawn)]
-    return torch.cat(rows, 1).permute(1, 2, 0).numpy().repeat(4, 0).repeat(4, 1)
 
 
 def draw_decomposition(show: Show) -> None:

@@ -1,0 +1,77 @@
+"""Pictures of workspaces and of their domains: what they draw from what, and a map of their states."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from objectscape.checkpoints.run_folder import RunFolder
+from objectscape.cli.common import note
+from objectscape.contract import Embeds, Translates
+from objectscape.scene import Multimodal
+from objectscape.viz import latent_map_figure, save_figure
+from objectscape.viz.files import save_image
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PICTURES, STATES = 8, 64
+"""Rows of a batch that are drawn without -n."""
+
+
+def show_domains(
+    run: RunFolder, model: nn.Module, batch: Multimodal, kinds: list[str], options: argparse.Namespace
+) -> int:
+    """Pictures of a workspace or of one of its domains: what it draws, and a map of its states."""
+    for kind in kinds:
+        if kind == "decomposition":
+            rows = redrawn(model, batch[: options.n or PICTURES])
+            stem = "reconstruction" if isinstance(model, Embeds) else "translation"
+            pictures = torch.cat([torch.cat(list(images), 2) for images in rows.values()], 1).permute(1, 2, 0)
+            path = Path(options.out) if options.out else run.figures / f"{stem}.png"
+            print(save_image(pictures.numpy().repeat(4, 0).repeat(4, 1), path))
+            note(f"rows from the top: {', '.join(rows)}")
+        elif kind == "objects" and isinstance(model, Translates) and "v" in batch.domains:
+            print(save_figure(states_figure(model, batch, options), options.out or run.figures / "states.png"))
+        elif len(kinds) == 1:
+            raise ValueError(f"--{kind} is for models of scenes; of a workspace there are translations and --objects")
+    return 0
+
+
+def redrawn(model: nn.Module, batch: Multimodal) -> dict[str, torch.Tensor]:
+    """{what: (B, 3, H, W) uint8}: pictures, what a workspace draws from each domain, and from each there and back.
+
+    Of a lone domain of pictures: the pictures and their reconstructions.
+    """
+    joined: Any = model
+    with torch.no_grad():
+        if isinstance(model, Embeds) and model.domain == "v" and "v" in batch.domains:
+            return {"v": batch.domains["v"], "its latent": joined.decode(joined.encode(batch.domains["v"]))}
+        if not isinstance(model, Translates) or "v" not in joined.domains or "v" not in batch.domains:
+            raise ValueError(
+                f"{type(model).__name__} has no pictures here; show draws visual domains and the workspaces that join "
+                "one, on data with pictures (of `objectscape latents`: --split val or test)"
+            )
+        states = {name: joined.encode(batch, name) for name in joined.domains}
+        rows = {"v": batch.domains["v"]} | {f"from {n}": joined.decode(s, "v") for n, s in states.items()}
+        for name in (n for n in states if n != "v" and hasattr(model, "cycle")):
+            back = joined.cycle(joined.decode_latent(states["v"], name), name)
+            rows[f"v to {name} and back"] = joined.decode(back, "v")
+    return rows
+
+
+def states_figure(model: nn.Module, batch: Multimodal, options: argparse.Namespace) -> Figure:
+    """States of all domains on one map: where two domains agree, their points lie together."""
+    joined: Any = model
+    some = batch[: options.n or STATES]
+    with torch.no_grad():
+        states = {name: joined.encode(some, name) for name in joined.domains}
+    labels = torch.arange(len(states)).repeat_interleave(len(some))
+    glimpses = some.domains["v"].float().div(255).repeat(len(states), 1, 1, 1)
+    names = dict(enumerate(states))
+    method, seed = options.map, options.seed
+    return latent_map_figure(torch.cat(list(states.values())), labels, glimpses, names, method=method, seed=seed)
