@@ -16,7 +16,7 @@ from objectscape.nn.inner_gradients import gradient_at_once
 from objectscape.scene import Scene
 
 
-def plainly(compute: Callable[..., tuple[Tensor, ...]], *inputs: Tensor, weights: object) -> tuple[Tensor, ...]:
+def plainly(compute: Callable[..., tuple[Tensor, ...]], *inputs: Tensor, module: nn.Module) -> tuple[Tensor, ...]:
     return compute(*inputs)
 
 
@@ -86,7 +86,7 @@ def test_equal_weights_need_no_second_call_and_others_do() -> None:
     }.items():
         expected = torch.autograd.grad(read(*rows(x, y)), [x, y, *weights], allow_unused=True)
         rows.calls = 0
-        cost, drawn = gradient_at_once(rows, x, y, weights=weights)
+        cost, drawn = gradient_at_once(rows, x, y, module=rows)
         ours = torch.autograd.grad(read(cost, drawn), [x, y, *weights], allow_unused=True)
         torch.testing.assert_close(ours[:4], expected[:4])
         assert rows.calls == calls
@@ -96,12 +96,32 @@ def test_equal_weights_need_no_second_call_and_others_do() -> None:
 def test_what_needs_no_gradient_gets_none() -> None:
     rows = Rows().requires_grad_(False)
     x, y = torch.randn(2, 3, requires_grad=True), torch.randn(2, 2)
-    gradient_at_once(rows, x, y, weights=rows.parameters())[0].sum().backward()
+    gradient_at_once(rows, x, y, module=rows)[0].sum().backward()
     assert x.grad is not None
     assert all(p.grad is None for p in rows.parameters())
-    assert not gradient_at_once(rows, x.detach(), y, weights=rows.parameters())[0].requires_grad
+    assert not gradient_at_once(rows, x.detach(), y, module=rows)[0].requires_grad
     with torch.no_grad():
-        assert not gradient_at_once(rows, x, y, weights=rows.parameters())[0].requires_grad
+        assert not gradient_at_once(rows, x, y, module=rows)[0].requires_grad
+
+
+def test_a_second_call_with_other_parameters_is_refused() -> None:
+    rows = Rows()
+    x, y = torch.randn(2, 3), torch.randn(2, 2)
+
+    class Costs(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rows = rows
+
+        def forward(self) -> Tensor:
+            return gradient_at_once(rows, x, y, module=rows)[0]
+
+    others = {name: value.detach().clone().requires_grad_() for name, value in Costs().named_parameters()}
+    cost = torch.func.functional_call(Costs(), others, ())
+    (slope,) = torch.autograd.grad(cost.mean(), others["rows.used.bias"], retain_graph=True)
+    assert slope.any()
+    with pytest.raises(RuntimeError, match="functional_call"):
+        torch.autograd.grad(cost[0], others["rows.used.bias"])
 
 
 def test_drawings_do_not_live_on() -> None:

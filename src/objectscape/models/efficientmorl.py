@@ -400,7 +400,7 @@ class EfficientMORL(Model[Scene, EfficientMORLOutput]):
         for remaining in range(self.refinement_steps, -1, -1):
             with torch.set_grad_enabled(recording or remaining > 0):
                 if recording:  # what the line below does, with the gradient for the refinement and for the loss in one
-                    nll, *drawn = gradient_at_once(self._score, slots, image, weights=self.decoder.parameters())
+                    nll, *drawn = gradient_at_once(self._score, slots, image, module=self.decoder)
                 else:
                     nll, *drawn = self._score(slots, image)  # (B,), and the picture
                 pictures.append(_Picture(*drawn))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from objectscape.nn.sparing_gate import gate_sparingly
 from objectscape.nn.validation import check_at_least, check_choice
 
 GEOMETRY = {  # image side: (side of the last feature map, strides of the five convolutions before it)
@@ -49,7 +50,13 @@ class Gated(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, channels, H', W')."""
-        value, gate = self.conv(x).chunk(2, dim=1)
+        halves = self.conv(x)
+        if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return self._gate(halves)
+        return gate_sparingly(halves, self.value_norm, self.gate_norm)  # the same, with less kept
+
+    def _gate(self, halves: Tensor) -> Tensor:
+        value, gate = halves.chunk(2, dim=1)
         return self.value_norm(value) * torch.sigmoid(self.gate_norm(gate))
 
 

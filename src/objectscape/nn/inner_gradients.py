@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 P = ParamSpec("P")
@@ -47,7 +47,7 @@ def node(params: Tensor, recording: bool = True) -> Tensor:
 
 
 def gradient_at_once(
-    compute: Callable[..., tuple[Tensor, ...]], *inputs: Tensor, weights: Iterable[Tensor]
+    compute: Callable[..., tuple[Tensor, ...]], *inputs: Tensor, module: nn.Module
 ) -> tuple[Tensor, ...]:
     """What `compute(*inputs)` returns, to be differentiated as usual, without a graph of it that lives on.
 
@@ -61,25 +61,25 @@ def gradient_at_once(
     Args:
         compute: (*inputs) -> (cost (B,), other tensors).
         inputs: tensors (B, ...).
-        weights: everything else that `compute` reads and that may need a gradient.
+        module: holds all parameters that `compute` reads.
     """
     if torch.compiler.is_compiling() or not torch.is_grad_enabled():
         return compute(*inputs)
-    results: tuple[Tensor, ...] = _AtOnce.apply(compute, len(inputs), *inputs, *weights)
+    results: tuple[Tensor, ...] = _AtOnce.apply(compute, module, len(inputs), *inputs, *module.parameters())
     return results
 
 
 class _AtOnce(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, compute: Callable[..., tuple[Tensor, ...]], count: int, *tensors: Tensor
+        ctx: Any, compute: Callable[..., tuple[Tensor, ...]], module: nn.Module, count: int, *tensors: Tensor
     ) -> tuple[Tensor, ...]:
         results, leaves = _run(compute, count, tensors)
         wanted = [leaf for leaf in leaves if leaf.requires_grad]
         ones = torch.ones_like(results[0])
         slopes = torch.autograd.grad(results[0], wanted, ones, allow_unused=True) if wanted else ()
         ctx.set_materialize_grads(False)
-        ctx.compute, ctx.count = compute, count
+        ctx.compute, ctx.module, ctx.count = compute, module, count
         device = tensors[0].device.type
         ctx.autocast = device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
         ctx.save_for_backward(*tensors, *slopes)
@@ -88,11 +88,16 @@ class _AtOnce(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        needed = ctx.needs_input_grad[2:]
+        needed = ctx.needs_input_grad[3:]
         tensors, slopes = ctx.saved_tensors[: len(needed)], ctx.saved_tensors[len(needed) :]
         cost, *others = gradients
         scaled: list[Tensor | None]
         if cost is None or any(g is not None for g in others) or bool((cost != cost[0]).any()):
+            if any(a.data_ptr() != b.data_ptr() for a, b in zip(tensors[ctx.count :], ctx.module.parameters())):
+                raise RuntimeError(
+                    "the module's parameters are not those of the forward pass any more, as after functional_call; "
+                    "take gradients of single images or of other results than the cost while they are"
+                )
             device, dtype, enabled = ctx.autocast
             with torch.autocast(device, dtype, enabled=enabled):
                 results, leaves = _run(ctx.compute, ctx.count, tensors)
@@ -102,7 +107,7 @@ class _AtOnce(torch.autograd.Function):
         else:
             scaled = [None if slope is None else slope * cost[0] for slope in slopes]
         rest = iter(scaled)
-        return (None, None, *(next(rest) if need else None for need in needed))
+        return (None, None, None, *(next(rest) if need else None for need in needed))
 
 
 def _run(
