@@ -15,7 +15,7 @@ from objectscape.lazy import lazy
 from objectscape.version import __version__
 
 if TYPE_CHECKING:
-    from objectscape.api import evaluate, load, show
+    from objectscape.api import evaluate, explore, load, show
     from objectscape.building import trust
     from objectscape.check import check_model
     from objectscape.contract import Model
@@ -30,6 +30,7 @@ __all__ = [
     "__version__",
     "check_model",
     "evaluate",
+    "explore",
     "load",
     "show",
     "trust",
@@ -41,6 +42,7 @@ __getattr__, __dir__ = lazy(
     {
         "check_model": "objectscape.check",
         "evaluate": "objectscape.api",
+        "explore": "objectscape.api",
         "load": "objectscape.api",
         "show": "objectscape.api",
         "trust": "objectscape.building",

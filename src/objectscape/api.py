@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from objectscape.data.dataset import SceneDataset
     from objectscape.evaluation.asking import Evaluation
     from objectscape.evaluation.questions import Question
+    from objectscape.explorer.session import Session
 
 
 def load(source: str | Path, **overrides: Any) -> nn.Module:
@@ -84,6 +85,64 @@ def evaluate(
         data if not isinstance(data, SceneDataset) else EvalLoader(data, batch_size=batch_size, images=images)
     )
     return put(model, batches, ask=ask, device=device, seed=seed)
+
+
+def explore(
+    run: str | Path, *words: str, serve: bool = True, port: int = 0, device: str = "cpu", seed: int = 0
+) -> Exploration:
+    """A page in which a person takes hold of what a model has found, as `objectscape explore` shows it.
+
+    Args:
+        run: a run folder, or a saved model as for `load`.
+        words: as on the command line: "data=multi_dsprites", "data.count=100", "model.slots=7".
+        serve: start the page's server, in a thread that ends with the program; without it only `session` and `export`.
+        port: of 127.0.0.1; 0 takes any that is free.
+        device: where to compute.
+        seed: of the model's random draws.
+
+    Returns:
+        `url` of the page, `session` to ask the same questions from Python, `export(file)`. The last line of a
+        notebook's cell shows the page.
+
+    Raises:
+        FileNotFoundError, ValueError: if there is no such model or data, or it does not divide images into objects.
+    """
+    from objectscape.cli.explore import open_session
+
+    exploration = Exploration(open_session(run, list(words), device=device, seed=seed))
+    if serve:
+        exploration.serve(port)
+    return exploration
+
+
+class Exploration:
+    """What `explore` returns."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.url: str | None = None
+
+    def serve(self, port: int = 0) -> None:
+        """Start the server in a thread of its own."""
+        from objectscape.explorer.server import Serving
+
+        serving = Serving(self.session, port=port)
+        serving.start()
+        self.url = serving.url
+
+    def export(self, file: str | Path, *, scenes: int = 8) -> Path:
+        """Write one HTML file that works without a server."""
+        from objectscape.explorer.export import page_of
+        from objectscape.files import write_text
+
+        write_text(Path(file), page_of(self.session, scenes=scenes))
+        return Path(file)
+
+    def _repr_html_(self) -> str | None:
+        """The page inside a notebook."""
+        if self.url is None:
+            return None
+        return f'<iframe src="{self.url}" width="100%" height="760" title="objectscape explore"></iframe>'
 
 
 def _named_data(data: str | Path, split: str) -> SceneDataset:

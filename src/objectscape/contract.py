@@ -125,6 +125,24 @@ class Predicts(Protocol):
 
 
 @runtime_checkable
+class Places(Protocol):
+    """Has slots with a place of their own, so that an object is moved by writing numbers instead of pixels.
+
+    `latents(output)` -> (B, [T,] K, E): all that a slot is drawn from, its place included; the last number only helps
+    to draw it. `shift(latents, by)`: the same slots `by` (B, K, 2) pixels to the right and down; a slot without a place
+    stays as it is. `redraw(latents)`: the scene (of `size` (H, W) pixels) as these slots give it, without those that
+    are not `present` (B, K). Slots may be repeated and come from other scenes; further ones stand before the scene's
+    own.
+    """
+
+    def latents(self, output: Any) -> Tensor: ...
+
+    def shift(self, latents: Tensor, by: Tensor, *, size: tuple[int, int]) -> Tensor: ...
+
+    def redraw(self, latents: Tensor, *, size: tuple[int, int], present: Tensor | None = None) -> Decomposition: ...
+
+
+@runtime_checkable
 class Translates(Protocol):
     """Joins several domains in one space: encodes any of them into a state (B, k), decodes a state into any."""
 

@@ -14,6 +14,7 @@ VERBS = {
     "train": "train a recipe: objectscape train recipe=slot_attention/tetrominoes seed=1",
     "evaluate": "measure everything a trained model can do, on any data set",
     "show": "draw a run's decompositions, a data set's samples, or your own picture",
+    "explore": "take hold of what a model has found, on a page in the browser",
     "latents": "what a trained domain makes of a data set, as a data set",
     "translate": "say what a workspace sees, draw what it is told: from any domain to any other",
     "sample": "imagine new scenes with a trained model",

@@ -40,7 +40,7 @@ end
 complete -c objectscape -a '(__objectscape_propose)'""",
 }
 GROUPS = ("recipe", "model", "data")
-TAKES_SETTINGS = ("train", "evaluate", "show", "sample", "benchmark", "reproduce", "latents")
+TAKES_SETTINGS = ("train", "evaluate", "show", "explore", "sample", "benchmark", "reproduce", "latents")
 
 
 def main(words: list[str]) -> int:

@@ -48,7 +48,11 @@ def read_rgb(file: str | os.PathLike[str], *, transparency: str = TRANSPARENCY) 
         FileNotFoundError: if there is no such file.
         ValueError: naming the file, if it is a folder or cannot be read to its end.
     """
-    image = open_image(file, upright=True)
+    return to_rgb(open_image(file, upright=True), transparency=transparency)
+
+
+def to_rgb(image: Image.Image, *, transparency: str = TRANSPARENCY) -> Image.Image:
+    """An image of any mode in RGB; see `read_rgb`."""
     if image.mode.startswith(("I", "F")):  # Pillow's own conversion would cut them off at 255
         values = np.asarray(image).astype(np.float64)
         largest = float(values.max(initial=0.0, where=np.isfinite(values)))

@@ -61,6 +61,8 @@ class FramedOutput(Decomposition):
     """(B, T, K, h, w) who got which patch; sums to 1 over K."""
     place: Tensor
     """(B, T, K, 2)"""
+    size: Tensor
+    """(B, T, K, 1) logarithm of the number of patches, as in `FramedState`"""
     score: Tensor
     """(B, F) energy score of futures begun at some frames, a mean over steps and slots; F may be 0."""
 
@@ -209,6 +211,7 @@ class FramedSlots(Model):
             slots=states.slots,
             attention=attention,
             place=states.place,
+            size=states.size,
             score=score,
         )
 
@@ -260,6 +263,25 @@ class FramedSlots(Model):
         masks = (logits + self.image.size_prior * states.size[..., None, None]).softmax(-4)
         recon = (masks * components).sum(-4)
         return Decomposition(recon=recon, masks=masks, components=components, slots=states.slots)
+
+    def latents(self, output: FramedOutput) -> Tensor:
+        """(B, T, K, D + 3) all that a slot is drawn from: content, place, logarithm of its size in patches."""
+        content = output.slots[..., : output.slots.shape[-1] - 4]
+        return torch.cat([content, output.place, output.size], -1)
+
+    def shift(self, latents: Tensor, by: Tensor, *, size: tuple[int, int]) -> Tensor:
+        """See `ColoringAutoencoder.shift`."""
+        return self.image.shift(latents, by, size=size)
+
+    def redraw(self, latents: Tensor, *, size: tuple[int, int], present: Tensor | None = None) -> Decomposition:
+        """The frame that `latents` (B, K, D + 3) give; see `ColoringAutoencoder.redraw`."""
+        content, place, log_sizes = latents.split([latents.shape[-1] - 3, 2, 1], -1)
+        components, logits = self.image.decode(content, place, self.grid, self.grid)
+        logits = logits + self.image.size_prior * log_sizes[..., None, None]
+        if present is not None:
+            logits = logits.masked_fill(present[..., None, None, None] <= 0, -torch.inf)
+        masks = logits.softmax(1)
+        return Decomposition(recon=(masks * components).sum(1), masks=masks, components=components, slots=content)
 
     def predict(self, context: Scene, *, steps: int, samples: int = 1, actions: Tensor | None = None) -> Decomposition:
         """Futures (B, S, T, ...) of clips: `observe`, `imagine`, `draw`."""

@@ -152,14 +152,8 @@ class ColoringAutoencoder(Model[Scene, ColoringOutput]):
         slots, centers = self.pool(tokens, attention)  # (B, K, D), (B, K, 2)
         if self.training:
             slots = sample_gaussian(slots, slots.new_tensor(self.noise))
-        components, logits = self.decode(slots, centers, tokens.shape[1], tokens.shape[2])
-        sizes = attention.detach().sum((2, 3))[
-            ..., None, None, None
-        ]  # (B, K, 1, 1, 1) tokens; a constant for the gradient
-        logits = logits + self.size_prior * sizes.log()
-        masks = logits.softmax(1)
-        if not self.training:
-            masks = logits.masked_fill(~is_own(masks)[..., None, None, None], -torch.inf).softmax(1)
+        drawn = self.decode(slots, centers, tokens.shape[1], tokens.shape[2])
+        components, masks = self._share(*drawn, attention.detach().sum((2, 3)).log())
         return ColoringOutput(
             recon=(masks * components).sum(1),
             masks=masks,
@@ -168,6 +162,39 @@ class ColoringAutoencoder(Model[Scene, ColoringOutput]):
             attention=attention,
             centers=centers,
         )
+
+    def latents(self, output: ColoringOutput) -> Tensor:
+        """(B, K, D + 3) all that a slot is drawn from: its content, its center, the logarithm of its size in tokens."""
+        return torch.cat([output.slots, output.centers, output.attention.sum((2, 3)).log().unsqueeze(-1)], -1)
+
+    def shift(self, latents: Tensor, by: Tensor, *, size: tuple[int, int]) -> Tensor:
+        """`latents` (B, K, D + 3) of an image of `size` (H, W), `by` (B, K, 2) pixels to the right and down."""
+        last = torch.as_tensor(size, device=by.device) / self.patch - 1  # tokens from the first to the last
+        content, centers, log_sizes = latents.split([latents.shape[-1] - 3, 2, 1], -1)
+        centers = centers + by.flip(-1) / self.patch * 2 / last.clamp_min(1)
+        return torch.cat([content, centers, log_sizes], -1)
+
+    def redraw(self, latents: Tensor, *, size: tuple[int, int], present: Tensor | None = None) -> Decomposition:
+        """The image of `size` (H, W) that `latents` (B, K, D + 3) give; slots not `present` (B, K) are left out."""
+        content, centers, log_sizes = latents.split([latents.shape[-1] - 3, 2, 1], -1)
+        drawn = self.decode(content, centers, size[0] // self.patch, size[1] // self.patch)
+        components, masks = self._share(*drawn, log_sizes[..., 0], present)
+        return Decomposition(recon=(masks * components).sum(1), masks=masks, components=components, slots=content)
+
+    def _share(
+        self, components: Tensor, logits: Tensor, log_sizes: Tensor, present: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Components and masks from what `decode` drew: large slots first, and in evaluation none without own pixels.
+
+        `log_sizes` (B, K) is a constant for the gradient.
+        """
+        logits = logits + self.size_prior * log_sizes[..., None, None, None]
+        if present is not None:
+            logits = logits.masked_fill(present[..., None, None, None] <= 0, -torch.inf)
+        masks = logits.softmax(1)
+        if not self.training:
+            masks = logits.masked_fill(~is_own(masks)[..., None, None, None], -torch.inf).softmax(1)
+        return components, masks
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Images (B, 3, H, W) -> tokens (B, h, w, D), h = H / patch."""

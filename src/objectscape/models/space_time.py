@@ -514,6 +514,24 @@ class SpaceTime(Model[Scene, SpaceTimeOutput]):
             present=there,
         )
 
+    def latents(self, output: SpaceTimeOutput) -> Tensor:
+        """(B, [T,] N + K, slot_size + 1) all that a slot is drawn from: its latents, and whether it is present."""
+        assert output.present is not None
+        return torch.cat([output.slots, output.present.unsqueeze(-1)], -1)
+
+    def shift(self, latents: Tensor, by: Tensor, *, size: tuple[int, int]) -> Tensor:
+        """`latents` (B, N + K, slot_size + 1), objects `by` (B, N + K, 2) pixels to the right and down."""
+        height, width = size
+        moved = latents[..., 2:4] + 2 * by / by.new_tensor([width, height])
+        objects = torch.arange(latents.shape[1], device=by.device) < latents.shape[1] - self.components
+        center = torch.where(objects[:, None], moved, latents[..., 2:4])
+        return torch.cat([latents[..., :2], center, latents[..., 4:]], -1)
+
+    def redraw(self, latents: Tensor, *, size: tuple[int, int], present: Tensor | None = None) -> Decomposition:
+        """The scene that `latents` (B, N + K, slot_size + 1) give, without slots that are not `present` (B, N + K)."""
+        there = latents[..., -1] if present is None else latents[..., -1] * present
+        return self.decode(latents[..., :-1], present=there)
+
     @torch.no_grad()
     def detect(self, scene: Scene) -> Detections:
         """The `cells` most probable objects of images or clips, without drawing them; `latents` is their appearance."""
