@@ -433,7 +433,7 @@ class Session:
         """The dimensions that hold a slot's place, in words."""
         if not isinstance(self.model, Places):
             return {}
-        names = {}
+        names: dict[int, str] = {}
         for axis, name in enumerate(("Left to right", "Up and down")):
             by = own.new_zeros(1, own.shape[1], 2)
             by[..., axis] = 1
