@@ -1,13 +1,15 @@
 """Make a run a model of the package: python -m benchmarks.pack_model RUN NAME [RUN OF OTHER SEEDS ...]
 
-Writes src/objectscape/pretrained/NAME: the run's configuration, its model with weights in half precision, and the scores
-of the packed model in card.json, whose words (`what`, `fails`) are kept if they are there, and to be written if not.
+Writes src/objectscape/pretrained/NAME: the run's configuration, its model with weights in half precision, and the
+scores of the packed model in card.json, and the table of docs/pretrained.md. What else stands in the card is kept, and
+to be written before: {"what": "", "fails": "", "ask": {"decompose": {}}, "images": 320, "show": ["ari_fg"]}.
 """
 
 from __future__ import annotations
 
 import json
 import statistics
+import subprocess
 import sys
 from pathlib import Path
 
@@ -17,17 +19,20 @@ from safetensors.torch import load_file, save_file
 import objectscape
 from objectscape.checkpoints.native import WEIGHTS, read_config, sha256
 from objectscape.checkpoints.run_folder import RunFolder
-from objectscape.evaluation.results import read_results
+from objectscape.evaluation.questions import QUESTIONS
+from objectscape.evaluation.results import number
 from objectscape.files import read_json, write_text
-from objectscape.pretrained import HERE
-
-IMAGES = 320
+from objectscape.pretrained import HERE, names
+from objectscape.pretrained import card as card_of
 
 
 def main(run: str, name: str, *others: str) -> None:
     source, target = RunFolder.open(Path(run)), HERE / name
+    card = read_json(target / "card.json")
     config = source.config()
     config.run_dir = None
+    if "path" in config.data:
+        config.data.path = Path(config.data.path).name
     write_text(target / "config.yaml", OmegaConf.to_yaml(config))
     (target / "model").mkdir(exist_ok=True)
     weights = load_file(source.model_folder / WEIGHTS)
@@ -35,28 +40,56 @@ def main(run: str, name: str, *others: str) -> None:
               target / "model" / WEIGHTS)  # fmt: skip
     description = {**read_config(source.model_folder), "sha256": sha256(target / "model" / WEIGHTS)}
     write_text(target / "model" / "config.json", json.dumps(description, indent=2) + "\n")
-    write_text(target / "model" / "README.md", (source.model_folder / "README.md").read_text())
-    file = target / "card.json"
-    words = read_json(file) if file.is_file() else {"what": "", "fails": "", "license": "Apache-2.0"}
-    found = objectscape.evaluate(RunFolder(target).load_model(), Path(run), images=IMAGES)
-    scores = {key: round(found[key].mean, 4) for key in found.headline}
-    runs = [next(iter(read_results(RunFolder.open(Path(path))).values()))["scores"] for path in (run, *others)]
+    scores = []
+    for folder in (target, source.path):
+        ask = [QUESTIONS[question](**options) for question, options in card["ask"].items()]
+        found = objectscape.evaluate(objectscape.load(folder), Path(run), images=card["images"], ask=ask)
+        scores.append({score: round(found[score].mean, 5) for score in card["show"]})
+    results = [read_json(next(Path(path, "evaluation").rglob("*.json"))) for path in (run, *others)]
     spread = {}
-    for key in scores:
-        values = [scores_of[key]["mean"] for scores_of in runs]
-        spread[key] = [round(statistics.mean(values), 4), round(statistics.stdev(values), 4), len(values)]
-    card = {
-        **words,
+    for score in card["show"]:
+        values = [result["scores"][score]["mean"] for result in results]
+        deviation = statistics.stdev(values) if len(values) > 1 else None
+        spread[score] = [round(statistics.mean(values), 5), deviation and round(deviation, 5), len(values)]
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+    card |= {
         "recipe": config.name,
         "seed": config.seed,
+        "seeds": [RunFolder(Path(path)).config().seed for path in (run, *others)],
         "steps": description["step"],
+        "packed_at": commit.stdout.strip(),
         "data": description["data"]["name"],
-        "images": IMAGES,
-        "scores": scores,
+        "scores": scores[0],
+        "full_precision": scores[1],
         "spread": spread,
+        "spread_images": results[0]["images"],
     }
-    write_text(file, json.dumps(card, indent=2) + "\n")
+    write_text(target / "card.json", json.dumps(card, indent=2) + "\n")
     print(json.dumps(card, indent=2), (target / "model" / WEIGHTS).stat().st_size)
+    PAGE.write_text(with_table(PAGE.read_text()))
+
+
+PAGE = HERE.parents[2] / "docs" / "pretrained.md"
+
+
+def with_table(page: str) -> str:
+    """docs/pretrained.md with the rows of all cards."""
+    before, head, after = page.partition("| --- | --- | --- | --- | --- |\n")
+    rest = after[after.index("\n\n") :]
+    rows = []
+    for name in names():
+        told = card_of(name)
+        size = sum(file.stat().st_size for file in (HERE / name).rglob("*") if file.is_file())
+        scores = ", ".join(f"{score} {number(value)}" for score, value in told["scores"].items())
+        spread = ", ".join(
+            number(mean) + (f" ± {number(deviation)}" if deviation else "")
+            for mean, deviation, _ in told["spread"].values()
+        )
+        seeds = ", ".join(map(str, told["seeds"]))
+        rows.append(
+            f"| `{name}` | {round(size / 1000)} | `{told['recipe']}`, {told['seed']} | {scores} | {spread} ({seeds}) |"
+        )
+    return before + head + "\n".join(rows) + rest
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ def test_the_wheel_works_away_from_its_sources(tmp_path: Path) -> None:
     code = (
         "import objectscape, torch; from objectscape.cli import main; assert main(['list', 'recipes']) == 0;"
         "from objectscape.nn.small_features import *; from objectscape.metrics import FrechetDistance;"
-        "print(objectscape.__file__)"
+        "objectscape.load('pretrained/instance_coloring-tetrominoes'); print(objectscape.__file__)"
     )
     run = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from objectscape.checkpoints.native import load_model
 from objectscape.checkpoints.run_folder import RunFolder
+from objectscape.pretrained import FIRST, resolve
 from objectscape.scene import Decomposition, Scene, Tensors
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ def load(source: str | Path, **overrides: Any) -> nn.Module:
     """A trained model, in eval mode on the CPU.
 
     Args:
-        source: a run folder, a folder with config.json and model.safetensors, or "hf://owner/name" on the Hugging Face
-            hub (downloaded).
+        source: a model that comes with the package, "pretrained/NAME" (`objectscape list pretrained`); a run folder; a
+            folder with config.json and model.safetensors; or "hf://owner/name" on the Hugging Face hub (downloaded).
         overrides: constructor arguments to change, such as `slots=11` or `iterations=5`.
 
     Raises:
@@ -39,7 +40,7 @@ def load(source: str | Path, **overrides: Any) -> nn.Module:
 
         folder = snapshot_download(source.removeprefix("hf://"), allow_patterns=["config.json", "model.safetensors"])
         return load_model(Path(folder), **overrides)
-    path = Path(source)
+    path = resolve(source)
     if (path / "config.json").is_file():
         return load_model(path, **overrides)
     return RunFolder.open(path).load_model(**overrides)
@@ -88,12 +89,17 @@ def evaluate(
 
 
 def explore(
-    run: str | Path, *words: str, serve: bool = True, port: int = 0, device: str = "cpu", seed: int = 0
+    run: str | Path = "pretrained/" + FIRST,
+    *words: str,
+    serve: bool = True,
+    port: int = 0,
+    device: str = "cpu",
+    seed: int = 0,
 ) -> Exploration:
     """A page in which a person takes hold of what a model has found, as `objectscape explore` shows it.
 
     Args:
-        run: a run folder, or a saved model as for `load`.
+        run: a run folder, or a saved model as for `load`; without one, the first that comes with the package.
         words: as on the command line: "data=multi_dsprites", "data.count=100", "model.slots=7".
         serve: start the page's server, in a thread that ends with the program; without it only `session` and `export`.
         port: of 127.0.0.1; 0 takes any that is free.
@@ -149,8 +155,9 @@ def _named_data(data: str | Path, split: str) -> SceneDataset:
     from objectscape.cli.common import data_config
     from objectscape.data.building import build_data
 
-    if Path(data).is_dir():
-        return build_data(data_config(RunFolder.open(Path(data)), []), split)
+    folder = resolve(data)
+    if folder.is_dir():
+        return build_data(data_config(RunFolder.open(folder), []), split)
     name, *options = shlex.split(str(data))
     return build_data(data_config(None, [f"data={name}", *options]), split)
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from objectscape import building
+from objectscape import building, pretrained
 from objectscape.files import read_json, read_yaml, write_text
 
 if TYPE_CHECKING:  # torch is imported by the functions that need it: `objectscape compare` does not
@@ -59,11 +59,13 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """An existing run.
+        """An existing run, or a model that comes with the package ("pretrained/NAME").
 
         Raises:
             FileNotFoundError: if `path` is not a run folder.
+            ValueError: if no model of that name comes with the package.
         """
+        path = pretrained.resolve(path)
         run = cls(path)
         if not path.exists():
             raise FileNotFoundError(f"there is no run folder {path}. `objectscape list runs` shows those below ./runs.")
@@ -83,8 +85,18 @@ class RunFolder:
         return self.path / "model"
 
     @property
+    def name(self) -> str:
+        """What commands and `objectscape.load` call it."""
+        return pretrained.PREFIX + self.path.name if pretrained.is_one(self.path) else self.path.as_posix()
+
+    @property
+    def home(self) -> Path:
+        """Where pictures and numbers go: this folder, or runs/pretrained/NAME of a packaged model."""
+        return Path("runs") / "pretrained" / self.path.name if pretrained.is_one(self.path) else self.path
+
+    @property
     def figures(self) -> Path:
-        return self.path / "figures"
+        return self.home / "figures"
 
     def remove_if_untouched(self) -> None:
         """Remove the folder again if the run ended before it began: nothing but config.yaml was written."""

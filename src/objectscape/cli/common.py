@@ -111,8 +111,10 @@ def data_config(run: RunFolder | None, words: list[str]) -> DictConfig:
 def trained_size(folder: Path) -> tuple[int, int] | None:
     """(H, W) of the images a model was trained on, if it is known."""
     from objectscape.checkpoints.native import read_config
+    from objectscape.pretrained import resolve
     from objectscape.scene import Spec
 
+    folder = resolve(folder)
     for place in (folder / "model", folder):
         if (place / "config.json").is_file():
             data = read_config(place).get("data")

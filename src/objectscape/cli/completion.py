@@ -40,6 +40,7 @@ end
 complete -c objectscape -a '(__objectscape_propose)'""",
 }
 GROUPS = ("recipe", "model", "data")
+TAKES_MODELS = ("evaluate", "show", "explore", "sample", "latents", "translate")
 TAKES_SETTINGS = ("train", "evaluate", "show", "explore", "sample", "benchmark", "reproduce", "latents")
 
 
@@ -69,6 +70,7 @@ def propose(words: list[str]) -> list[str]:
     """
     from objectscape.cli import VERBS
     from objectscape.cli.config import options
+    from objectscape.pretrained import PREFIX, names
 
     *before, last = words or [""]
     if not before:
@@ -84,6 +86,8 @@ def propose(words: list[str]) -> list[str]:
         return [f"{group}={option}" for option in known if option.startswith(name)]
     if verb == "reproduce":
         return [recipe for recipe in options("recipe") if recipe.startswith(last)]
+    if verb in TAKES_MODELS and last.startswith(PREFIX[:3]):
+        return [PREFIX + name for name in names() if (PREFIX + name).startswith(last)]
     if verb in TAKES_SETTINGS:
         return [f"{group}=" for group in GROUPS if group.startswith(last)]
     return []

@@ -107,7 +107,7 @@ def show_data(settings: list[str], options: argparse.Namespace) -> int:
     """Samples of a data set with their ground truth."""
     dataset = build_split(data_config(None, settings), options.split)
     scene = dataset.batch(_numbers(options.first, options.n or 8, len(dataset)))
-    out = options.out or Path(f"{dataset.spec.name}-{options.split}.png")
+    out = options.out or Path(f"{file_name(dataset.spec.name)}-{options.split}.png")
     if out.suffix.lower() in ANIMATIONS:
         print(save_animation(clip_frames(scene), out, fps=dataset.spec.fps or 5.0, hold=1))
         return 0
@@ -132,7 +132,8 @@ def show_run(paths: list[Path], settings: list[str], kinds: list[str], options: 
         dataset = build_split(data_config(run, data_words), options.split)
         fps = dataset.spec.fps or fps
         most = max(DEFAULTS[kind] if options.n is None else options.n * SCENES[kind] for kind in kinds)
-        scene, name = dataset.batch(_numbers(options.first, most, len(dataset))), f"{dataset.spec.name}-{options.split}"
+        scene = dataset.batch(_numbers(options.first, most, len(dataset)))
+        name = f"{file_name(dataset.spec.name)}-{options.split}"
     if isinstance(scene, Multimodal):
         return show_domains(run, model, scene, kinds, options)
     shown = [word.removeprefix("data.") for word in settings if not word.startswith(("data=", "data.path="))]

@@ -91,7 +91,7 @@ def main(words: list[str]) -> int:
 
             evaluate_shifts(run, settings, options, evaluate_run)
         else:
-            print_scores(str(run.path), evaluate_run(run, settings, options), everything=options.all)
+            print_scores(run.name, evaluate_run(run, settings, options), everything=options.all)
     return 0
 
 
@@ -120,7 +120,7 @@ def evaluate_run(run: RunFolder, words: list[str], options: argparse.Namespace) 
     other = {k: v for k, v in values.items() if data_words and own.get(k) != v and k not in ("_target_", "path")}
     named = {k: v for k, v in other.items() if own.get("_target_") == values["_target_"] and k != "variant"}
     tag = options.tag or "-".join(
-        [dataset.spec.name, *(file_name(f"{k!s}={v}") for k, v in [*named.items(), *model_words.items()])]
+        [file_name(dataset.spec.name), *(file_name(f"{k!s}={v}") for k, v in [*named.items(), *model_words.items()])]
     )
     asked: dict[str, Any] = {str(key): value for key, value in values.items()}
     asked |= {"images": loader.images, "seed": options.seed, **model_words, **dict.fromkeys(asks, True)}

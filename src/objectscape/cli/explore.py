@@ -20,6 +20,7 @@ from objectscape.cli.common import (
     split_words,
     trained_size,
 )
+from objectscape.pretrained import FIRST, PREFIX, resolve
 
 if TYPE_CHECKING:
     from objectscape.data.dataset import SceneDataset
@@ -35,6 +36,7 @@ def main(words: list[str]) -> int:
         description="Open a page in the browser in which objects light up under the mouse and are moved, removed, "
         "copied and exchanged, and latents have sliders.",
         epilog="examples:\n"
+        "  objectscape explore                            # a model that comes with the package\n"
         "  objectscape explore RUN                        # a trained model, on the data it was trained on\n"
         "  objectscape explore RUN data=multi_dsprites    # on other data\n"
         "  objectscape explore RUN --export page.html     # one file for a talk, a paper, a web site",
@@ -52,7 +54,7 @@ def main(words: list[str]) -> int:
         raise ValueError(f"--port {options.port}: ports go from 0 to 65535")
     if options.export is not None and options.export.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"--export {options.export}: expected a file that ends in .html")
-    folders = [word for word in options.words if "=" not in word]
+    folders = [word for word in options.words if "=" not in word] or [PREFIX + FIRST]
     if len(folders) != 1:
         raise ValueError(f"name one run folder or saved model: objectscape explore RUN; found {len(folders)}")
     session = open_session(
@@ -91,7 +93,7 @@ def open_session(folder: str | Path, words: list[str], *, device: str = "cpu", s
     from objectscape.check import check_fit
     from objectscape.explorer.session import Session
 
-    path = Path(folder)
+    path = resolve(folder)
     model_words, data_words = split_words(words)
     run = RunFolder(path)
     if run.is_run():

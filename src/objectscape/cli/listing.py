@@ -13,8 +13,12 @@ from objectscape.cli.common import console, note
 from objectscape.cli.config import RECIPES, options
 from objectscape.evaluation.results import headline_of, number, read_results
 
-KINDS = ("recipes", "models", "data", "metrics", "runs")
-COLUMNS = {"runs": ("run", "state", "step", "score"), "metrics": ("question", "score", "better", "what it says")}
+KINDS = ("recipes", "models", "data", "metrics", "pretrained", "runs")
+COLUMNS = {
+    "pretrained": ("model", "kB", "what"),
+    "runs": ("run", "state", "step", "score"),
+    "metrics": ("question", "score", "better", "what it says"),
+}
 
 
 def main(words: list[str]) -> int:
@@ -24,10 +28,10 @@ def main(words: list[str]) -> int:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where runs are (default: runs)")
     chosen = parser.parse_args(words)
     for kind in [chosen.kind] if chosen.kind else KINDS[:-1]:
-        rows = _runs(chosen.runs) if kind == "runs" else _metrics() if kind == "metrics" else _group(kind)
-        table = Table(title=kind, title_justify="left", show_header=kind in ("runs", "metrics"))
+        rows = _runs(chosen.runs) if kind == "runs" else ROWS[kind]() if kind in ROWS else _group(kind)
+        table = Table(title=kind, title_justify="left", show_header=kind in COLUMNS)
         for column in COLUMNS.get(kind, ("name", "what")):
-            table.add_column(column, overflow="fold", no_wrap=column == "better")
+            table.add_column(column, overflow="fold", no_wrap=column in ("better", "model"))
         for row in rows:
             table.add_row(*row)
         console.print(table)
@@ -53,6 +57,21 @@ def _metrics() -> list[tuple[str, ...]]:
         rows.append((question.name, "", "", f"{asked} Needs {question.needs}."))
         rows += [("", name, meaning.better, meaning.text) for name, meaning in question.scores.items()]
     return rows
+
+
+def _pretrained() -> list[tuple[str, ...]]:
+    from objectscape import pretrained
+
+    rows: list[tuple[str, ...]] = []
+    for name in pretrained.names():
+        card = pretrained.card(name)
+        size = sum(file.stat().st_size for file in pretrained.folder(name).rglob("*") if file.is_file())
+        scores = ", ".join(f"{score} {number(value)}" for score, value in card["scores"].items())
+        rows.append((pretrained.PREFIX + name, str(round(size / 1000)), f"{card['what']} ({scores})"))
+    return rows
+
+
+ROWS = {"metrics": _metrics, "pretrained": _pretrained}
 
 
 def _runs(root: Path) -> list[tuple[str, ...]]:

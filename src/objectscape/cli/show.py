@@ -9,6 +9,7 @@ from objectscape.checkpoints.run_folder import RunFolder
 from objectscape.cli import config as configs
 from objectscape.cli.common import add_device, at_least, device_of
 from objectscape.names import did_you_mean
+from objectscape.pretrained import PREFIX
 
 
 def main(words: list[str]) -> int:
@@ -19,6 +20,7 @@ def main(words: list[str]) -> int:
         "like.",
         epilog="examples:\n"
         "  objectscape show RUN                          # test scenes: image, reconstruction, masks, every slot\n"
+        "  objectscape show pretrained/instance_coloring-tetrominoes      # a model that comes with the package\n"
         "  objectscape show RUN my_picture.png           # your own image\n"
         "  objectscape show RUN multi_dsprites           # scenes of other data\n"
         "  objectscape show RUN --video --out clips.mp4  # clips: frames, masks and slots over time; futures\n"
@@ -105,7 +107,7 @@ def sort_words(words: list[str]) -> tuple[list[Path], list[str]]:
             settings.append(word)
         elif word in known and not (exists and RunFolder(Path(word)).is_run()):
             settings.append(f"data={word}")
-        elif exists:
+        elif exists or word.startswith(PREFIX):
             paths.append(Path(word))
         else:
             hint = "" if Path(word).suffix else did_you_mean(word, known)

@@ -29,7 +29,7 @@ def write_readme(run: RunFolder) -> None:
             *([f"Warm start: {status['warm_start']}.", ""] if "warm_start" in status else []),
             *([f"Precision: {status['precision']}.", ""] if "precision" in status else []),
             f"Repeat it: `objectscape train config={run.path}/config.yaml`. "
-            f"Continue it: `objectscape train resume={run.path} trainer.max_steps=N`.",
+            f"Continue it: `objectscape train resume={run.name} trainer.max_steps=N`.",
             "",
         ]
     for stem, content in read_results(run).items():
@@ -46,7 +46,7 @@ def write_readme(run: RunFolder) -> None:
         lines.append("")
     figures = sorted(run.figures.glob("*.png")) + sorted(run.figures.glob("*.gif"))
     for figure in figures:
-        lines += [f"![{figure.stem}]({figure.relative_to(run.path).as_posix()})", ""]
+        lines += [f"![{figure.stem}]({figure.relative_to(run.home).as_posix()})", ""]
     lines += [
         "Use it:",
         "",
@@ -54,12 +54,12 @@ def write_readme(run: RunFolder) -> None:
         "import objectscape",
         "from objectscape.scene import Scene",
         "",
-        f'model = objectscape.load("{run.path.as_posix()}")',
+        f'model = objectscape.load("{run.name}")',
         "output = model(Scene(image=images))  # images: (B, 3, H, W), uint8 or float in [0, 1]",
         "```",
         "",
     ]
-    write_text(run.path / "README.md", "\n".join(lines))
+    write_text(run.home / "README.md", "\n".join(lines))
 
 
 def _describe(content: dict[str, Any]) -> str:

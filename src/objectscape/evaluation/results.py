@@ -40,7 +40,7 @@ def write_result(
     One that was asked otherwise (`asked`: data, images, seed, ...) stays; the new name then says what differs.
     `headline` in it says which scores to look at first, and how, so that a reader needs to know no question.
     """
-    path = _free_name(run.path / "evaluation", name, split, dict(asked or {}))
+    path = _free_name(run.home / "evaluation", name, split, dict(asked or {}))
     content = {
         "asked": dict(asked or {}),
         "data": spec.to_dict(),
@@ -86,7 +86,7 @@ def file_name(text: str) -> str:
 def read_results(run: RunFolder) -> dict[str, dict[str, Any]]:
     """{file stem: content} of every evaluation of a run."""
     results = {}
-    for file in sorted((run.path / "evaluation").glob("*.json")):
+    for file in sorted((run.home / "evaluation").glob("*.json")):
         results[file.stem] = content = read_json(file)
         scores = content.get("scores")
         good = isinstance(scores, dict) and all(

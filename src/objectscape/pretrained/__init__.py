@@ -35,17 +35,22 @@ def folder(name: str) -> Path:
 
 
 def resolve(source: str | Path) -> Path:
-    """The folder that `source` names: "pretrained/NAME" stands for the package's, unless there is such a folder here."""
+    """The folder that `source` names: "pretrained/NAME" for the package's, unless such a folder is here."""
     text = str(source)
     if text.startswith(PREFIX) and not Path(text).exists():
         return folder(text.removeprefix(PREFIX))
     return Path(source)
 
 
+def is_one(path: Path) -> bool:
+    """Is this the folder of a model that comes with the package?"""
+    return path.resolve().parent == HERE
+
+
 def card(name: str) -> dict[str, Any]:
-    """What a model is: `what`, `recipe`, `seed`, `data`, `images`, `scores`, `spread`, `fails`, `license`.
+    """What a model is: `what`, `recipe`, `seed`, `steps`, `data`, `images`, `scores`, `spread`, `fails`, `license`.
 
     `scores` {name: mean over the first `images` test scenes}; `spread` {name: [mean, standard deviation, seeds]} of the
-    recipe.
+    recipe's runs in full precision.
     """
     return read_json(folder(name) / "card.json")
