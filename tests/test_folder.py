@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from objectscape.checkpoints.run_folder import RunFolder
-from objectscape.cli.drawing import fit_pictures, own_pictures, read_pictures
+from objectscape.cli.drawing import own_pictures
+from objectscape.cli.show import fit_pictures, read_pictures
 from objectscape.data.folder import ImageFolder
 from objectscape.data.folder_files import mixed_splits, name_key
 from objectscape.data.pictures import ORIENTATION

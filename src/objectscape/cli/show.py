@@ -8,8 +8,12 @@ from pathlib import Path
 from objectscape.checkpoints.run_folder import RunFolder
 from objectscape.cli import config as configs
 from objectscape.cli.common import add_device, at_least, device_of
+from objectscape.lazy import lazy
 from objectscape.names import did_you_mean
 from objectscape.pretrained import PREFIX
+
+# how `show` sees picture files, for those who ask; with torch, only then
+__getattr__, _ = lazy(__name__, dict.fromkeys(("fit_pictures", "read_pictures"), "objectscape.cli.drawing"))
 
 
 def main(words: list[str]) -> int:

@@ -324,7 +324,7 @@ def quiet_lightning() -> Iterator[None]:
         for text in (".*does not have many workers.*", ".*isolated_fork.*", ".*Checkpoint directory.*", ".*LeafSpec.*",
                      ".*is smaller than the logging interval.*", ".*GPU available but not used.*",
                      ".*Trainer.fit.. received.*", ".*exists and is not empty.*",
-                     ".*module.s. in eval mode.*"):  # fmt: skip
+                     ".*module.s. in eval mode.*", ".*`srun` command is available.*"):  # fmt: skip
             warnings.filterwarnings("ignore", message=text)
         try:
             yield
