@@ -13,7 +13,7 @@ from objectscape.check import check_model
 from objectscape.checkpoints import op3 as op3_files
 from objectscape.checkpoints import sswm as sswm_files
 from objectscape.models.framed_slots import FramedSlots
-from objectscape.models.op3 import ADVANCE, OP3, REFINE
+from objectscape.models.op3 import ADVANCE, NEXT, OP3, REFINE
 from objectscape.models.sswm import SSWM
 from objectscape.models.vrnn import VRNN
 from objectscape.nn.interaction import Interaction
@@ -154,6 +154,42 @@ def test_op3_imagines_the_frames_that_its_moves_do_not_reach_without_blame() -> 
     assert model.eval()(scene).reached.eq(1).all()
 
 
+def test_op3_without_dynamics_draws_the_next_frame_from_one_seen_and_an_action() -> None:
+    torch.manual_seed(0)
+    model, scene = op3(schedule="next_step"), clips(frames=4)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))  # initial weights hardly let anything through
+    check_model(model, scene)
+    assert model.moves(4) == [NEXT] * 3
+
+    def seen(other: Scene) -> Tensor:
+        torch.manual_seed(1)
+        with torch.no_grad():
+            return model.eval()(other).recon
+
+    plain = seen(scene)
+    assert plain.shape == (2, 4, 3, 16, 16)
+    for changed in (Scene(image=scene.image.clone(), actions=scene.actions),
+                    Scene(image=scene.image, actions=scene.actions.clone())):  # fmt: skip
+        (changed.image if changed.actions is scene.actions else changed.actions)[:, 1] += 0.5
+        differ = (seen(changed) - plain).abs().amax((0, 2, 3, 4))
+        assert differ[:2].max() < 1e-6, "frame 1 is drawn before it is seen"
+        assert differ[2] > 1e-6
+    with pytest.raises(ValueError, match="cannot imagine further"):
+        model.predict(scene, steps=2, actions=torch.rand(2, 2, ACTIONS))
+    with pytest.raises(ValueError, match="two frames"):
+        model(clips(frames=1))
+    with pytest.raises(ValueError, match="'refine' and 'advance'"):
+        op3().unroll(scene, [REFINE, NEXT])
+
+
+def test_op3_refines_and_advances_in_turn() -> None:
+    model = op3(schedule="rprp", refinements=2, refinements_per_frame=1).train()
+    assert model(clips(frames=3)).move_nll.shape == (2, 6)
+    assert model.moves(3) == [REFINE, REFINE, ADVANCE, REFINE, ADVANCE, REFINE]
+
+
 def test_the_best_of_many_is_the_best() -> None:
     torch.manual_seed(0)
     model, scene = sswm(action_noise=0.0, rollouts=1), clips()
@@ -266,6 +302,7 @@ def test_more_futures_than_actions_and_clips_too_short_are_refused() -> None:
         (sswm, {"evaluations": []}, "evaluations"),
         (vrnn, {"encoder_channels": (4, 4)}, "expected 5"),
         (op3, {"slots": 0}, "slots=0"),
+        (op3, {"schedule": "next"}, "did you mean 'next_step'"),
         (framed, {"image_size": 18}, "multiple of patch"),
         (framed, {"content_rate": 0.0}, "content_rate"),
     ],

@@ -11,8 +11,11 @@ This is the authors' own code (jcoreyes/OP3), with its sizes; SSWM's smaller ver
 
 As in the released code, the refinement gives a new posterior and not a correction, likelihoods are mixed before the
 logarithm is taken, and gradients and mixed likelihoods enter the refinement network as constants. Deviation: a state
-that is copied keeps its prior; the released code overwrites a part of it. Its schedule "next_step", where a refinement
-also reads the action, is left out.
+that is copied keeps its prior; the released code overwrites a part of it.
+
+`schedule="next_step"` is the authors' comparison without dynamics: a refinement is told the action, and what comes out
+is drawn as the next frame. In the released code the network for it (`large_sequence`) cannot be built, so ours is the
+usual one with the action beside the averaged pixels, and there are no numbers to compare with.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -34,10 +37,11 @@ from objectscape.nn.inner_gradients import follows_gradients
 from objectscape.nn.raw_scales import std_of
 from objectscape.nn.recurrent import LSTMCell
 from objectscape.nn.tiled_decoder import TiledDecoder
-from objectscape.nn.validation import check_at_least, check_positive
+from objectscape.nn.validation import check_at_least, check_choice, check_positive
 from objectscape.scene import Decomposition, Losses, Scene, Tensors, record
 
-REFINE, ADVANCE = "refine", "advance"
+REFINE, ADVANCE, NEXT = MOVES = ("refine", "advance", "next")
+SCHEDULES = ("curriculum", "rprp", "next_step")
 LOG_VOLUME = math.log(248.05)  # the released constant, about (2 pi)^3
 UNIT_RAW = math.log(math.e - 1)  # raw scale of a standard deviation of 1
 
@@ -162,6 +166,7 @@ class Refinement(nn.Module):
         channels: Sequence[int],
         mlp: Sequence[int],
         lstm_size: int,
+        told: int,
     ) -> None:
         super().__init__()
         rows, columns = (torch.linspace(-1, 1, length) for length in image_size)
@@ -170,7 +175,7 @@ class Refinement(nn.Module):
         self.convs = nn.ModuleList(
             nn.Conv2d(before, after, 5, padding=2) for before, after in pairwise([self.IMAGE_CHANNELS + 2, *channels])
         )
-        self.mlp = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise([channels[-1], *mlp]))
+        self.mlp = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise([channels[-1] + told, *mlp]))
         for layer in self.mlp:
             nn.init.uniform_(layer.weight, -1e-4, 1e-4)  # type: ignore[arg-type]
             nn.init.uniform_(layer.bias, -1e-4, 1e-4)  # type: ignore[arg-type]
@@ -185,14 +190,19 @@ class Refinement(nn.Module):
         self.vectors = nn.ModuleDict({name: Normalized(stochastic, lead=2, eps=1e-6) for name in ("by_mean", "by_raw")})
 
     def forward(
-        self, images: Tensor, vectors: Tensor, memory: tuple[Tensor, Tensor] | None
+        self, images: Tensor, vectors: Tensor, memory: tuple[Tensor, Tensor] | None, action: Tensor | None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Images (B, K, 15, H, W), vectors (B, K, 5Z), LSTM state (None: zeros) -> Gaussian (B, K, 2Z), new state."""
+        """Images (B, K, 15, H, W), vectors (B, K, 5Z), LSTM state (None: zeros) -> Gaussian (B, K, 2Z), new state.
+
+        `action` (B, A) is what a network that is told actions needs.
+        """
         lead = images.shape[:2]
         hidden = torch.cat([images, self.get_buffer("grid").expand(*lead, -1, -1, -1)], 2).flatten(0, 1)
         for conv in self.convs:
             hidden = F.elu(conv(hidden))
         hidden = hidden.mean((2, 3))
+        if action is not None:
+            hidden = torch.cat([hidden, action.repeat_interleave(lead[1], 0)], 1)
         for layer in self.mlp:
             hidden = F.elu(layer(hidden))
         hidden, cell = self.lstm(torch.cat([hidden.to(vectors.dtype), vectors.flatten(0, 1)], 1), memory)
@@ -245,6 +255,9 @@ class OP3(Model):
         refinements_per_frame: number of refinements of every further frame that is seen. Settable.
         horizon: largest number m of frames imagined in training: each step draws r from 1..m. Settable.
         last_refinements: refinements of the last imagined frame in training. Settable.
+        schedule: the moves in training: "curriculum", frames are imagined; "rprp", all frames are seen as in
+            evaluation; "next_step", one move for every frame but the last, which is told the action and draws the next
+            frame. Such a model has no dynamics and predicts nothing but the frame after one that it sees.
         pixel_std: standard deviation of the pixels.
         kl_weight: of the KL.
 
@@ -271,6 +284,7 @@ class OP3(Model):
         refinements_per_frame: int = 2,
         horizon: int = 4,
         last_refinements: int = 1,
+        schedule: Literal["curriculum", "rprp", "next_step"] = "curriculum",
         pixel_std: float = 0.1,
         kl_weight: float = 0.01,
     ) -> None:
@@ -281,12 +295,13 @@ class OP3(Model):
         check_at_least(0, action_size=action_size, last_refinements=last_refinements)
         check_at_least(0, refinements_per_frame=refinements_per_frame)
         check_positive(pixel_std=pixel_std)
+        check_choice("schedule", schedule, SCHEDULES)
         if len(size) != 2 or min(size) < TiledDecoder.KERNEL:
             raise ValueError(f"image_size={image_size}: expected height and width in pixels, at least 5.")
         self.image_size = (size[0], size[1])
         self.slots, self.stochastic_size, self.action_size = slots, stochastic_size, action_size
         self.refinements, self.refinements_per_frame = refinements, refinements_per_frame
-        self.horizon, self.last_refinements = horizon, last_refinements
+        self.horizon, self.last_refinements, self.schedule = horizon, last_refinements, schedule
         self.pixel_std, self.kl_weight = pixel_std, kl_weight
 
         self.initial_deterministic = nn.Parameter(torch.randn(deterministic_size) / deterministic_size**0.5)
@@ -297,13 +312,16 @@ class OP3(Model):
             channels=refinement_channels,
             mlp=refinement_mlp,
             lstm_size=lstm_size,
+            told=action_size if schedule == "next_step" else 0,
         )
-        self.physics = Physics(
-            deterministic=deterministic_size,
-            stochastic=stochastic_size,
-            action_size=action_size,
-            action_width=action_width,
-        )
+        self.physics: Physics | None = None
+        if schedule != "next_step":
+            self.physics = Physics(
+                deterministic=deterministic_size,
+                stochastic=stochastic_size,
+                action_size=action_size,
+                action_width=action_width,
+            )
         self.decoder = TiledDecoder(
             inputs=deterministic_size + stochastic_size,
             image_size=self.image_size,
@@ -319,14 +337,14 @@ class OP3(Model):
     def forward(self, scene: Scene) -> OP3Output:
         """A batch of clips (B, T, ...): all frames seen; in training the first one seen and the others imagined.
 
-        The first r of these are trained on, r drawn from 1..`horizon`.
+        The first r of these are trained on, r drawn from 1..`horizon`. For other schedules see the class.
 
         Raises:
             ValueError: for pictures of another size, a still image, or actions that are missing or of another width.
         """
         check_clips(scene.pixels, self.image_size)
         frames = scene.pixels.shape[1]
-        if not self.training:
+        if not self.training or self.schedule != "curriculum":
             return self.unroll(scene, self.moves(frames))
         most = min(self.horizon, frames - 1)
         drawn = sample_uniform((), self.initial) * most
@@ -336,15 +354,27 @@ class OP3(Model):
         return output if ahead + 1 == frames else self._imagined_further(scene, output)
 
     def moves(self, frames: int) -> list[str]:
-        """How a clip is seen: refinements of its first frame, then for every further one an advance and refinements."""
+        """How a clip is seen: refinements of its first frame, then for every further one an advance and refinements.
+
+        With `schedule="next_step"`, every frame but the last is refined into the next.
+        """
+        if self.schedule == "next_step":
+            return [NEXT] * (frames - 1)
         return [REFINE] * self.refinements + ([ADVANCE] + [REFINE] * self.refinements_per_frame) * (frames - 1)
 
     @follows_gradients
     def unroll(self, scene: Scene, moves: Sequence[str]) -> OP3Output:
-        """Make `moves` ("refine" or "advance") on clips with a frame for every advance, and one more."""
+        """Make `moves` on clips with a frame for every advance, and one more.
+
+        Args:
+            scene: clips (B, T, ...).
+            moves: "refine", look at the frame; "advance", apply dynamics and action; "next", look at the frame, told
+                the action, and draw the next.
+        """
         image = scene.pixels
         check_clips(image, self.image_size)
-        advances = sum(move == ADVANCE for move in moves)
+        self._check_moves(moves)
+        advances = sum(move != REFINE for move in moves)
         if advances >= image.shape[1]:
             raise ValueError(
                 f"{advances} advances need clips of {advances + 1} frames, these have {image.shape[1]}; read the data "
@@ -361,22 +391,24 @@ class OP3(Model):
         done: list[_Moment] = []
         ends: list[int] = []
         # If the caller records nothing, every move has a graph of its own, and only if a refinement follows.
-        with torch.set_grad_enabled(recording or moves[0] == REFINE):
+        with torch.set_grad_enabled(recording or moves[0] != ADVANCE):
             moment = self._understand(image[:, 0], deterministic, params, prior, recording)
+        first = moment if recording else _Moment(*(x.detach() for x in moment))
         for move, following in zip(moves, [*moves[1:], None], strict=True):
-            if move == REFINE:
-                params, memory = self._refine(image[:, frame], moment, memory, recording)
-                deterministic, prior = moment.deterministic, moment.prior
-            else:
-                action = None if actions is None else actions[:, 0, frame]
+            action = None if actions is None or move == REFINE else actions[:, 0, frame]
+            if move == ADVANCE:
                 slots = torch.cat([moment.deterministic, moment.stochastic], -1)
-                deterministic, params = self.physics(slots, action)
-                prior, memory, frame = params, None, frame + 1
-            with torch.set_grad_enabled(recording or following == REFINE):
+                deterministic, params = self._physics(slots, action)
+                prior, memory = params, None
+            else:
+                params, memory = self._refine(image[:, frame], moment, memory, recording, action)
+                deterministic, prior = moment.deterministic, moment.prior
+            frame += move != REFINE
+            with torch.set_grad_enabled(recording or following in (REFINE, NEXT)):
                 moment = self._understand(image[:, frame], deterministic, params, prior, recording)
             done.append(moment if recording else _Moment(*(x.detach() for x in moment)))
             ends.append(frame)
-        return self._output(done, ends)
+        return self._output(first, done, ends)
 
     def loss(self, scene: Scene, output: Decomposition, step: int) -> Losses:
         """Mean over the moves of the negative ELBO in nats, the i-th weighing i; `step` is unused."""
@@ -410,7 +442,7 @@ class OP3(Model):
         futures: list[tuple[Tensor, Tensor]] = []
         for t in range(steps):
             action = None if actions is None else actions[:, :, t].expand(-1, samples, -1).flatten(0, 1)
-            deterministic, params = self.physics(slots, action)
+            deterministic, params = self._physics(slots, action)
             stochastic = _draw_from(params)
             slots = torch.cat([deterministic, stochastic], -1)
             futures.append((deterministic, stochastic))
@@ -444,6 +476,23 @@ class OP3(Model):
             }
         return replace(output, **whole, reached=F.pad(output.reached, (0, frames - there)))
 
+    def _physics(self, slots: Tensor, action: Tensor | None) -> tuple[Tensor, Tensor]:
+        if self.physics is None:
+            raise ValueError(
+                "a model of schedule='next_step' has no dynamics: it draws the frame after each that it sees (call the "
+                "model), and cannot imagine further. Train with schedule='curriculum' to predict."
+            )
+        return self.physics(slots, action)
+
+    def _check_moves(self, moves: Sequence[str]) -> None:
+        for move in moves:
+            check_choice("move", move, MOVES)
+        if not moves or (NEXT in moves) != (self.schedule == "next_step") or (NEXT in moves and REFINE in moves):
+            raise ValueError(
+                f"moves {list(moves)} of a model of schedule={self.schedule!r}: with 'next_step' there is 'next' only, "
+                "for clips of two frames and more; else 'refine' and 'advance'."
+            )
+
     def _state(self, slots: Tensor) -> OP3State:
         """Slots (..., K, R + Z) as a state."""
         deterministic, stochastic = slots.split([len(self.initial_deterministic), self.stochastic_size], -1)
@@ -475,9 +524,14 @@ class OP3(Model):
         )
 
     def _refine(
-        self, image: Tensor, moment: _Moment, memory: tuple[Tensor, Tensor] | None, recording: bool
+        self,
+        image: Tensor,
+        moment: _Moment,
+        memory: tuple[Tensor, Tensor] | None,
+        recording: bool,
+        action: Tensor | None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """A new posterior (B, K, 2Z) of the frame (B, 3, H, W)."""
+        """A new posterior (B, K, 2Z) of the frame (B, 3, H, W), told the action if there is one."""
         with torch.enable_grad():
             objective = moment.nll.mean() + self.kl_weight * moment.kl.sum(1).mean()
         by_components, by_masks, by_params = torch.autograd.grad(
@@ -503,19 +557,23 @@ class OP3(Model):
             moment.params,
             moment.stochastic,
         ]
-        return self.refiner(torch.cat(images, 2), torch.cat(vectors, -1), memory)
+        return self.refiner(torch.cat(images, 2), torch.cat(vectors, -1), memory, action)
 
-    def _output(self, done: list[_Moment], ends: list[int]) -> OP3Output:
-        """All moves, and of each frame its last one."""
-        last = [ends.index(t + 1) - 1 if t + 1 in ends else len(ends) - 1 for t in range(ends[-1] + 1)]
+    def _output(self, first: _Moment, done: list[_Moment], ends: list[int]) -> OP3Output:
+        """All moves, and of each frame its last one: of the first frame the initial guess, if no move is made on it."""
+        reached = [0, *ends]
+        last = [(reached.index(t + 1) if t + 1 in reached else len(reached)) - 1 for t in range(ends[-1] + 1)]
+        of_frames = [[first, *done][i] for i in last]
         masks = torch.stack([moment.masks for moment in done], 1)
         components = torch.stack([moment.components for moment in done], 1)
         recon = (masks * components).sum(2)
-        slots = torch.stack([torch.cat([done[i].deterministic, done[i].stochastic], -1) for i in last], 1)
+        slots = torch.stack([torch.cat([each.deterministic, each.stochastic], -1) for each in of_frames], 1)
+        frame_masks = torch.stack([each.masks for each in of_frames], 1)
+        frame_components = torch.stack([each.components for each in of_frames], 1)
         return OP3Output(
-            recon=recon[:, last],
-            masks=masks[:, last],
-            components=components[:, last],
+            recon=(frame_masks * frame_components).sum(2),
+            masks=frame_masks,
+            components=frame_components,
             slots=slots,
             reached=slots.new_ones(slots.shape[:2]),
             move_nll=torch.stack([moment.nll for moment in done], 1),
