@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from objectscape.agents.costs import mask_places, place_cost, slot_costs
+from objectscape.agents.goals import Kind
 from objectscape.agents.planning import CEM, MPPI, ActionSpace, pursue
-from objectscape.agents.tasks import TASKS, BlockGoal, on_table
+from objectscape.agents.tasks import TASKS, BlockGoal, SpriteGoal, goal_of, on_table
 from objectscape.cli import main
 from objectscape.data.synthetic import block_stacking
 from objectscape.data.synthetic.block_stacking import HALF, REACH
@@ -137,6 +138,9 @@ def test_a_plan_picks_an_object_where_it_has_put_it() -> None:
     assert actions[0].tolist() == pytest.approx([0.5, 0.5, 0.1, 0.2])
     assert actions[1].tolist() == pytest.approx([0.1, 0.2, 0.3, 0.4])
     assert actions[2].tolist() == pytest.approx([-0.5, 0.0, 0.0, 0.0])
+    ways = ActionSpace(low=torch.zeros(4), high=torch.ones(4), entities=torch.tensor([[0.5, 0.5]]), reach=0.5)
+    moved = ways.actions(torch.tensor([[[1.0, 0.5], [0.5, 0.5]]]), torch.tensor([[0, 0]]))[0]
+    assert moved[1].tolist() == pytest.approx([0.75, 0.5, 0.5, 0.5])
     with pytest.raises(ValueError, match="CEM"):
         MPPI().plan(lambda plans: plans.sum((1, 2)), space, horizon=1, generator=torch.Generator())
 
@@ -177,6 +181,29 @@ def test_the_simulator_stacks_two_cubes_and_doing_nothing_does_not() -> None:
     assert idle.score == outcome.before
     with pytest.raises(ValueError, match="cost='image'"):
         BlockGoal(TASKS["stack_blocks"], seed=1, cost="slots")
+
+
+@pytest.mark.parametrize(
+    ("task", "cost"), [("move_sprites", "image"), ("move_sprites", "places"), ("reach_place", "image")]
+)
+def test_the_simulator_moves_sprites_where_they_are_wanted(task: str, cost: Kind) -> None:
+    planner, plans = CEM(candidates=48, iterations=3), TASKS[task].plans
+    outcomes = [pursue(SpriteGoal(TASKS[task], seed=seed, cost=cost), planner, plans=plans) for seed in range(4)]
+    assert [outcome.before for outcome in outcomes] == [0, 0, 0, 0], "at first, nothing is where it should be"
+    assert sum(outcome.solved for outcome in outcomes) >= 3
+    assert all(len(outcome.actions) <= TASKS[task].plans for outcome in outcomes)
+
+
+def test_a_place_to_reach_lies_in_the_picture_and_is_a_goal_of_its_task_only() -> None:
+    goal = SpriteGoal(TASKS["reach_place"], seed=0, at=(0.2, 0.8))
+    assert goal.cost(torch.tensor([[[0.0, 0.0, 0.5, 0.5]]])) == pytest.approx(
+        float((goal.places[0] - torch.tensor([0.2, 0.8])).norm(dim=-1).min()), abs=0.02
+    )
+    with pytest.raises(ValueError, match="outside the picture"):
+        SpriteGoal(TASKS["reach_place"], seed=0, at=(1.2, 0.5))
+    for task in ("move_sprites", "stack_blocks"):
+        with pytest.raises(ValueError, match="reach_place"):
+            goal_of(TASKS[task], seed=0, at=(0.5, 0.5))
 
 
 def test_cubes_repeat_exactly_and_do_not_move_without_a_hit() -> None:
@@ -260,6 +287,8 @@ def test_a_world_model_is_trained_evaluated_and_planned_with_by_commands(
         (["simulator", "task=stack_block"], "stack_blocks"),
         (["simulator"], "task=NAME"),
         (["nowhere", "task=stack_blocks"], "nowhere"),
+        (["simulator", "task=reach_place", "--goals", "1", "--at", "1.2,0"], "outside the picture"),
+        (["simulator", "task=reach_place", "--goals", "1", "--at", "middle"], "two numbers"),
     ],
 )
 def test_plan_answers_a_mistake_with_a_sentence(

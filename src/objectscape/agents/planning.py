@@ -29,11 +29,14 @@ class ActionSpace:
         high: (A,) largest.
         entities: (E, P) places of objects that may be picked, or None. With them the first P values of an action are
             one of these places, or the one that the plan has moved the object to; the next P say where it goes.
+        reach: how far a full range of these P values moves the object, if they are a way and not a place: it goes to
+            place + reach * (value - 0.5).
     """
 
     low: Tensor
     high: Tensor
     entities: Tensor | None = None
+    reach: float | None = None
 
     def __post_init__(self) -> None:
         if self.low.shape != self.high.shape or not bool((self.low < self.high).all()):
@@ -54,8 +57,9 @@ class ActionSpace:
         places = self.entities.expand(len(free), -1, -1).clone()  # (N, E, P)
         rows, told = torch.arange(len(free)), []
         for step in range(free.shape[1]):
-            told.append(torch.cat([places[rows, chosen[:, step]], free[:, step]], 1))
-            places[rows, chosen[:, step]] = free[:, step, :size]
+            here, to = places[rows, chosen[:, step]], free[:, step, :size]
+            told.append(torch.cat([here, free[:, step]], 1))
+            places[rows, chosen[:, step]] = to if self.reach is None else here + self.reach * (to - 0.5)
         return torch.stack(told, 1)
 
 

@@ -32,7 +32,8 @@ def main(words: list[str]) -> int:
     parser.add_argument("--horizon", type=at_least(1), default=1, help="actions of a plan (default 1, then again)")
     parser.add_argument("--rollouts", type=at_least(1), default=1, help="futures of each candidate (default 1)")
     parser.add_argument("--cost", choices=COSTS, default="image")
-    parser.add_argument("--free", action="store_true", help="actions are free numbers, and do not name a cube")
+    parser.add_argument("--free", action="store_true", help="actions are free numbers, and do not name an object")
+    parser.add_argument("--at", metavar="X,Y", help="the place of task=reach_place, 0..1 rightwards and downwards")
     parser.add_argument("--seed", type=int, default=0, help="of the goals and the candidates")
     add_device(parser)
     options = parser.parse_intermixed_args(words)
@@ -45,7 +46,7 @@ def main(words: list[str]) -> int:
         raise ValueError(unknown("task", tasks[0], TASKS))
     model, size = None, 32
     if runs[0] != "simulator":
-        model, size = _model(Path(runs[0]), model_words, device_of(options))
+        model, size = _model(Path(runs[0]), model_words, device_of(options), TASKS[tasks[0]].data)
     rows = {runs[0]: _run(options, tasks[0], model, size)}
     if model is not None:
         rows["simulator"] = _run(options, tasks[0], None, size)
@@ -57,7 +58,7 @@ def main(words: list[str]) -> int:
     return 0
 
 
-def _model(folder: Path, words: dict[str, str], device: str):  # type: ignore[no-untyped-def]
+def _model(folder: Path, words: dict[str, str], device: str, data: str):  # type: ignore[no-untyped-def]
     """The model of a run, and the side of its pictures."""
     from objectscape.contract import Predicts, abilities
 
@@ -70,8 +71,8 @@ def _model(folder: Path, words: dict[str, str], device: str):  # type: ignore[no
     width = getattr(model, "action_size", 0)
     if width != ACTION_SIZE:
         raise ValueError(
-            f"the tasks have actions of width {ACTION_SIZE}, the model was built for {width}; train it on "
-            f"data=block_stacking with model.action_size={ACTION_SIZE}"
+            f"the task has actions of width {ACTION_SIZE}, the model was built for {width}; train it on data={data} "
+            f"with model.action_size={ACTION_SIZE}"
         )
     size: tuple[int, int] = model.image_size  # type: ignore[assignment]
     return model, size[0]
@@ -79,7 +80,7 @@ def _model(folder: Path, words: dict[str, str], device: str):  # type: ignore[no
 
 def _run(options: argparse.Namespace, task: str, model, size: int) -> dict[str, float]:  # type: ignore[no-untyped-def]
     from objectscape.agents.planning import CEM, MPPI, Planner, pursue
-    from objectscape.agents.tasks import TASKS, BlockGoal
+    from objectscape.agents.tasks import TASKS, goal_of
 
     one = {"candidates": options.candidates, "iterations": options.iterations}
     planner: Planner = CEM(**one, elites=max(1, options.candidates // 8))
@@ -87,9 +88,10 @@ def _run(options: argparse.Namespace, task: str, model, size: int) -> dict[str, 
         planner = MPPI(**one)
     elif options.planner == "random":
         planner = CEM(candidates=options.candidates * options.iterations, iterations=1)
+    at = None if options.at is None else _place(options.at)
     begin, outcomes = time.process_time(), []
     for number in range(options.goals):
-        goal = BlockGoal(
+        goal = goal_of(
             TASKS[task],
             seed=options.seed + number,
             model=model,
@@ -97,6 +99,7 @@ def _run(options: argparse.Namespace, task: str, model, size: int) -> dict[str, 
             size=size,
             rollouts=1 if model is None else options.rollouts,
             entities=not (options.free or options.planner == "mppi"),
+            at=at,
         )
         outcomes.append(
             pursue(goal, planner, plans=TASKS[task].plans, horizon=options.horizon, seed=options.seed + number)
@@ -111,6 +114,14 @@ def _run(options: argparse.Namespace, task: str, model, size: int) -> dict[str, 
         "actions": sum(len(outcome.actions) for outcome in outcomes) / count,
         "seconds": (time.process_time() - begin) / count,
     }
+
+
+def _place(text: str) -> tuple[float, float]:
+    try:
+        x, y = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"--at {text}; expected two numbers from 0 to 1, such as 0.5,0.5") from None
+    return x, y
 
 
 def _print(task: str, rows: dict[str, dict[str, float]]) -> None:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from objectscape.contract import Model
-from objectscape.models.instance_coloring import ColoringAutoencoder, FourierCode
+from objectscape.models.instance_coloring import ColoringAutoencoder, FourierCode, is_own
 from objectscape.nn.clips import check_actions, check_clips
 from objectscape.nn.distributions import sample_gaussian
 from objectscape.nn.instance_coloring import coordinates
@@ -203,7 +203,8 @@ class FramedSlots(Model):
         drawn = self.draw(states)
         score = image.new_zeros(len(image), 0)
         if self.training and frames > 2:
-            score = self._score(states, actions)
+            own = is_own(drawn.masks.flatten(0, 1)).unflatten(0, (-1, frames))
+            score = self._score(states, actions, own)
         return FramedOutput(
             recon=drawn.recon,
             masks=drawn.masks,
@@ -350,8 +351,11 @@ class FramedSlots(Model):
         place = state.place + velocity
         return FramedState(content=state.content, place=place, velocity=velocity, memory=memory, size=state.size)
 
-    def _score(self, states: FramedState, actions: Tensor | None) -> Tensor:
-        """(B, F) energy scores of the futures begun at frames 1 .. T - 2, in half pictures; smaller is better."""
+    def _score(self, states: FramedState, actions: Tensor | None, own: Tensor) -> Tensor:
+        """(B, F) energy scores of the futures begun at frames 1 .. T - 2, in half pictures; smaller is better.
+
+        A spare slot, without pixels of its own then (`own` (B, T, K)), is anywhere and does not count.
+        """
         batch, frames = states.place.shape[:2]
         starts, steps = frames - 2, frames - 2
         begun = states.detach().map(lambda x: x[:, 1:-1].flatten(0, 1))  # (B*F, K, ...)
@@ -369,7 +373,9 @@ class FramedSlots(Model):
         away = _distance(futures - truth[:, :, None]).mean(2)  # (B, F, T, K)
         apart = _distance(futures[:, :, :, None] - futures[:, :, None]).sum((2, 3))
         many = self.rollouts
-        score = (away - apart / (2 * max(many * (many - 1), 1))).mean(-1)  # (B, F, T)
+        score = away - apart / (2 * max(many * (many - 1), 1))  # (B, F, T, K)
+        weights = own[:, 1:-1, None].to(score.dtype)
+        score = (score * weights).sum(-1) / weights.sum(-1)
         return (score * counts).sum(-1) / counts.sum(-1)
 
 

@@ -26,6 +26,8 @@ SHAPE_ODDS = {"square": 0.55, "circle": 0.25, "triangle": 0.20}
 HUES, HUE_ODDS = (0.9, 0.55, 0.27), (0.4, 0.25, 0.35)
 SATURATION, LEAST_VALUE = 0.6, 0.9
 ACTION_SIZE = 4
+MOTION_SCALE = 0.5
+"""How far an action moves a sprite, in picture widths, if its move goes from 0 to 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,9 +82,9 @@ class Motion:
 
     def _moved(self, place: Tensor, exists: Tensor, generator: torch.Generator | None, action: Tensor | None) -> Tensor:
         assert action is not None
-        click, move = action[:, :2], 0.5 * (action[:, 2:] - 0.5)
+        click, move = action[:, :2], MOTION_SCALE * (action[:, 2:] - 0.5)
         if self.noise:
-            move = move + 0.5 * self.noise * torch.randn(move.shape, generator=generator)
+            move = move + MOTION_SCALE * self.noise * torch.randn(move.shape, generator=generator)
         under = ((place - click[:, None]).abs().amax(-1) <= self.radius) & exists  # (n, N)
         order = torch.arange(1, place.shape[1] + 1)
         topmost = (under * order).argmax(1)
