@@ -264,7 +264,7 @@ def test_the_energy_score_is_least_for_the_true_spread() -> None:
             content=state.content, place=spread * torch.randn_like(state.place), velocity=state.velocity,
             memory=state.memory, size=state.size,
         )  # fmt: skip
-        scores[spread] = float(model._score(states, None).mean())
+        scores[spread] = float(model._score(states, None, torch.ones(400, 3, 1, dtype=torch.bool)).mean())
     assert scores[0.5] < scores[0.1]
     assert scores[0.5] < scores[1.5]
 

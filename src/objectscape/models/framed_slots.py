@@ -121,7 +121,8 @@ class FramedSlots(Model):
         rollouts: number of futures in training; settable.
         noise_size: how many random numbers move a slot.
         content_noise: standard deviation of the noise on contents in training.
-        place_noise: that on places, in half pictures.
+        place_noise: that on places, in half pictures. With it the futures are as spread as places in training are
+            uncertain, and too spread without it.
         size_prior: weight of a slot's size in its mask logits; see `instance_coloring`. Small, because sprites are.
         content_rate: smallest weight of a new frame in the average of contents.
         action_size: width A of an action; 0 for none. Action t of a clip leads to frame t + 1.
@@ -147,7 +148,7 @@ class FramedSlots(Model):
         rollouts: int = 4,
         noise_size: int = 4,
         content_noise: float = 0.3,
-        place_noise: float = 0.02,
+        place_noise: float = 0.0,
         size_prior: float = 0.1,
         content_rate: float = 0.2,
         action_size: int = 0,
