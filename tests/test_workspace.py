@@ -56,11 +56,13 @@ def test_rows_without_pairs_train_cycles_only() -> None:
     assert not terms["translation"]
     assert not terms["contrastive"]
     assert set(terms["cycle"]) == {"a>b>a", "b>a>b"}
-    model.train().set_step(0)
     staged = workspace(cycles_from=10).train()
     staged.set_step(3)
+    assert staged.terms(staged(batch))["cycle"]  # there is nothing else to learn from
+    assert not staged.terms(staged(batch_of(4)))["cycle"]
+    supervised = workspace(weights={"demi_cycle": 0.0, "cycle": 0.0})
     with pytest.raises(ValueError, match="no loss has a weight and rows"):
-        staged.loss(batch, staged(batch), 3)
+        supervised.loss(batch, supervised(batch), 3)
 
 
 def test_frozen_domains_stay_in_eval_mode() -> None:

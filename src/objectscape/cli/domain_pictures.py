@@ -35,7 +35,7 @@ def show_domains(
             path = Path(options.out) if options.out else run.figures / f"{stem}.png"
             print(save_image(pictures.numpy().repeat(4, 0).repeat(4, 1), path))
             note(f"rows from the top: {', '.join(rows)}")
-        elif kind == "objects" and isinstance(model, Translates) and "v" in batch.domains:
+        elif kind == "objects" and isinstance(model, Translates) and _seen(model, batch):
             print(save_figure(states_figure(model, batch, options), options.out or run.figures / "states.png"))
         elif len(kinds) == 1:
             raise ValueError(f"--{kind} is for models of scenes; of a workspace there are translations and --objects")
@@ -51,17 +51,24 @@ def redrawn(model: nn.Module, batch: Multimodal) -> dict[str, torch.Tensor]:
     with torch.no_grad():
         if isinstance(model, Embeds) and model.domain == "v" and "v" in batch.domains:
             return {"v": batch.domains["v"], "its latent": joined.decode(joined.encode(batch.domains["v"]))}
-        if not isinstance(model, Translates) or "v" not in joined.domains or "v" not in batch.domains:
+        seen = _seen(model, batch) if isinstance(model, Translates) else None
+        if seen is None:
             raise ValueError(
                 f"{type(model).__name__} has no pictures here; show draws visual domains and the workspaces that join "
                 "one, on data with pictures (of `objectscape latents`: --split val or test)"
             )
         states = {name: joined.encode(batch, name) for name in joined.domains}
-        rows = {"v": batch.domains["v"]} | {f"from {n}": joined.decode(s, "v") for n, s in states.items()}
-        for name in (n for n in states if n != "v" and hasattr(model, "cycle")):
-            back = joined.cycle(joined.decode_latent(states["v"], name), name)
-            rows[f"v to {name} and back"] = joined.decode(back, "v")
+        rows = {seen: batch.domains[seen]} | {f"from {n}": joined.decode(s, seen) for n, s in states.items()}
+        for name in (n for n in states if n != seen and hasattr(model, "cycle")):
+            back = joined.cycle(joined.decode_latent(states[seen], name), name)
+            rows[f"{seen} to {name} and back"] = joined.decode(back, seen)
     return rows
+
+
+def _seen(model: nn.Module, batch: Multimodal) -> str | None:
+    """The workspace's domain of pictures, if the batch has it."""
+    joined: Any = model
+    return next((name for name in joined.domains if name in batch.domains and batch.domains[name].ndim == 4), None)
 
 
 def states_figure(model: nn.Module, batch: Multimodal, options: argparse.Namespace) -> Figure:
@@ -71,7 +78,7 @@ def states_figure(model: nn.Module, batch: Multimodal, options: argparse.Namespa
     with torch.no_grad():
         states = {name: joined.encode(some, name) for name in joined.domains}
     labels = torch.arange(len(states)).repeat_interleave(len(some))
-    glimpses = some.domains["v"].float().div(255).repeat(len(states), 1, 1, 1)
+    glimpses = some.domains[str(_seen(model, batch))].float().div(255).repeat(len(states), 1, 1, 1)
     names = dict(enumerate(states))
     method, seed = options.map, options.seed
     return latent_map_figure(torch.cat(list(states.values())), labels, glimpses, names, method=method, seed=seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from objectscape.cli.common import at_least, console
 if TYPE_CHECKING:
     from torch import Tensor
 
-NAMES = {"text": "t", "image": "v", "attributes": "attr", "t": "t", "v": "v", "attr": "attr"}
+NAMES = {"text": ("t", "bert"), "image": ("v", "slots"), "attributes": ("attr",)}
 ATTRIBUTES = ("class", "x", "y", "size", "rotation", "red", "green", "blue")
 KINDS = ("diamond", "egg", "triangle")
 
@@ -23,53 +24,113 @@ def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="objectscape translate",
         description="Translate with a trained workspace: from one domain, or several at once, to any other. A domain "
-        "is text, image or attributes. A sentence may leave things open; -n draws several things that it can mean.",
+        "is text, image or attributes. A sentence may leave things open; -n draws several things that it can mean. A "
+        "workspace of scenes (recipe=workspace/slots) says each object of a picture, and draws one for each --from.",
         epilog='examples:\n  objectscape translate RUN --from text "a small red egg at the top left" --to image.png\n'
         "  objectscape translate RUN --from image picture.png --to text\n"
-        '  objectscape translate RUN --from attributes "egg x=10 y=22 size=9 rotation=1.2 red=250" --to image.png',
+        '  objectscape translate RUN --from attributes "egg x=10 y=22 size=9 rotation=1.2 red=250" --to image.png\n'
+        '  objectscape translate RUN --from text "a red egg" --from text "a blue triangle at the top" --to scene.png',
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run", type=Path, metavar="RUN")
     parser.add_argument("--from", dest="sources", nargs=2, action="append", required=True, metavar=("DOMAIN", "WHAT"))
     parser.add_argument("--to", required=True, metavar="text | attributes | image | FILE.png")
     parser.add_argument("-n", type=at_least(1), default=1, help="things that an open sentence can mean (default 1)")
+    parser.add_argument("--sentences", metavar="MODEL", help="that made the workspace's vectors of sentences (latents)")
     parser.add_argument("--seed", type=int, default=0, help="of what a sentence leaves open, and of the wording")
     options = parser.parse_args(words)
     import torch
 
     from objectscape.contract import Translates
-    from objectscape.names import unknown
     from objectscape.scene import Multimodal
 
     model: Any = RunFolder.open(options.run).load_model().eval()
     can = isinstance(model, Translates)  # a name of its own: a type checker would forget the model's other methods
     if not can:
         raise ValueError(f"{type(model).__name__} cannot translate; give the run of a workspace")
-    to = "image" if Path(options.to).suffix else options.to
-    for name in (to, *(name for name, _ in options.sources)):
-        if name not in NAMES:
-            raise ValueError(unknown("domain", name, ("text", "image", "attributes")))
-    for name in {NAMES[to], *(NAMES[name] for name, _ in options.sources)}:
-        if name not in model.domains:
-            raise ValueError(f"{options.run} has no domain {name!r}; it joins {', '.join(model.domains)}")
+    to = _domain("image" if Path(options.to).suffix else options.to, model, options.run)
+    names = [_domain(name, model, options.run) for name, _ in options.sources]
+    scene = "slots" in model.domains  # a state for each object
+    if len(set(names)) > 1 and scene:
+        raise ValueError("a workspace of scenes translates from one domain at a time, one object after the other")
+    if len(set(names)) < len(names) and not scene:
+        raise ValueError(f"--from is given twice for one domain; {options.run} knows pictures of one object only")
     rng = random.Random(options.seed)
-    domains: dict[str, Tensor] = {}
+    latents: dict[str, list[Tensor]] = {}
     with torch.no_grad():
-        for name, what in options.sources:
-            read = {"t": _read_text, "v": _read_image, "attr": _read_attributes}[NAMES[name]]
-            domains[NAMES[name]] = read(what, options.n, rng, model.domain(NAMES[name]))
-        present = {name: torch.ones(options.n, dtype=torch.bool) for name in domains}
-        state = model.encode(Multimodal(domains=domains, present=present), *domains)
-        decoded = model.decode(state, NAMES[to])
-    if NAMES[to] == "v":
+        for name, (_, what) in zip(names, options.sources, strict=True):
+            latents.setdefault(name, []).append(_latents(model.domain(name), what, options, rng))
+        joined = {f"{name}_latent": torch.cat(parts) for name, parts in latents.items()}
+        rows = len(next(iter(joined.values())))
+        if not rows:
+            raise ValueError(f"no object is found in {options.sources[0][1]}")
+        present = {name: torch.ones(rows, dtype=torch.bool) for name in joined}
+        state = model.encode(Multimodal(domains=joined, present=present), *latents)
+        if to == "slots":
+            together = 1 if names[0] == "slots" else options.n  # pictures
+            objects = model.domain(to).adapt(model.decode_latent(state, to)).unflatten(0, (-1, together))
+            decoded = model.domain(to).paint(objects.transpose(0, 1))
+        elif to == "bert":
+            domain = model.domain(to)
+            decoded = domain.tell(domain.adapt(model.decode_latent(state, to)))
+        else:
+            decoded = model.decode(state, to)
+    if decoded.ndim == 4:
         from objectscape.viz import save_image
 
         target = Path(options.to if Path(options.to).suffix else "image.png")
         console.print(str(save_image(_grid(decoded), target)))
     else:
         for row in decoded:
-            console.print(_say(row, rng) if NAMES[to] == "t" else _list(row), highlight=False, soft_wrap=True)
+            console.print(_say(row, rng) if to in NAMES["text"] else _list(row), highlight=False, soft_wrap=True)
     return 0
+
+
+def _domain(word: str, model: Any, run: Path) -> str:
+    """The domain of a workspace that a word of the command line means: text, image, attributes, or its own name."""
+    from objectscape.names import unknown
+
+    if word in model.domains:
+        return word
+    if word not in NAMES and word not in itertools.chain(*NAMES.values()):
+        raise ValueError(unknown("domain", word, NAMES))
+    found = [name for name in NAMES.get(word, ()) if name in model.domains]
+    if not found:
+        raise ValueError(f"{run} has no domain {word!r}; it joins {', '.join(model.domains)}")
+    return found[0]
+
+
+def _latents(domain: Any, what: str, options: argparse.Namespace, rng: random.Random) -> Tensor:
+    """(rows, D): n of what is given; of a picture of a scene, one for each object in it."""
+    if domain.domain == "slots":
+        latents, objects, _ = domain.encode_scene(_read_image(what, 1, rng, domain))
+        found: Tensor = latents[objects]
+        return found
+    if domain.domain == "bert":
+        return _read_sentence(what, options, domain)
+    read = {"t": _read_text, "v": _read_image, "attr": _read_attributes}
+    if domain.domain not in read:
+        raise ValueError(f"there is no way to write {domain.domain!r} on a command line")
+    encoded: Tensor = domain.encode(read[domain.domain](what, options.n, rng, domain))
+    return encoded
+
+
+def _read_sentence(sentence: str, options: argparse.Namespace, domain: Any) -> Tensor:
+    """(n, D) latent of a sentence's vector."""
+    import torch
+
+    from objectscape.data.sentence_vectors import SentenceEncoder
+    from objectscape.data.synthetic import captions
+
+    if options.sentences is None:
+        raise ValueError("this workspace reads vectors of sentences: say --sentences MODEL, which made them")
+    words = captions.words_of(captions.tokenize(sentence).tolist())  # in the words, and with the checks, of the data
+    vector = torch.from_numpy(SentenceEncoder(options.sentences)([words]))
+    expected = getattr(domain, "input_size", vector.shape[1])
+    if vector.shape[1] != expected:
+        raise ValueError(f"{options.sentences} gives {vector.shape[1]} numbers; the workspace reads {expected}")
+    encoded: Tensor = domain.encode(vector.expand(options.n, -1))
+    return encoded
 
 
 def _read_text(sentence: str, n: int, rng: random.Random, domain: Any) -> Tensor:
@@ -83,8 +144,8 @@ def _read_text(sentence: str, n: int, rng: random.Random, domain: Any) -> Tensor
     tokens = torch.from_numpy(captions.tokenize(sentence)).unsqueeze(0)
     if not isinstance(domain, Text):
         raise ValueError(
-            f"the workspace's text domain is a {type(domain).__name__}, which reads sentence vectors, not words; "
-            "train one with recipe=workspace/text"
+            f"the workspace's text domain is a {type(domain).__name__}, which reads no words; train one with "
+            "recipe=workspace/text"
         )
     rows, said = domain.understand(tokens)
     if said.all():

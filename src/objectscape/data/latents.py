@@ -3,6 +3,13 @@
 /                        attributes: format, name, origin (JSON {entry: hash of the model}), fields (JSON), notes
 /train/v_latent          (n, D) float32; entries end in "_latent" for the domain that they are latents of
 /train/attr ...          other entries as they were; pictures only in val and test
+
+Of scenes with several objects:
+
+/train/slots_latent      (n, K, D) the slots of each scene; zeros where a slot holds no object
+/train/attr ...          (n, N, ...) what is said of each object, in an order of its own; zeros where there is none
+/train/slots_partner     (n, N) int8 the slot that covers the object, by its pixels; -1 where none does. Such a pair is
+                         an item of the data set; training with `sets` is not told it.
 """
 
 from __future__ import annotations
@@ -27,6 +34,8 @@ from objectscape.names import unknown
 from objectscape.scene import Multimodal, Spec
 
 FORMAT = "objectscape latents"
+PARTNER = "_partner"
+LATENT = "_latent"
 PIECE = 1024
 
 
@@ -119,6 +128,8 @@ class Latents(SceneDataset):
         domains: entries that training sees; None for all. Validation and test give everything that is there.
         matched: share of the training rows (or, above 1, their number) that are known in all domains at once.
         matched_part: share of a training batch that is matched rows.
+        sets: of a file of scenes: training items are whole scenes, whose slots and descriptions are not paired, in
+            place of single objects. Validation and test are of single objects.
 
     Raises:
         FileNotFoundError, ValueError: no such file, split or entry; more matched rows than rows.
@@ -132,6 +143,7 @@ class Latents(SceneDataset):
         domains: Sequence[str] | None = None,
         matched: float = 1.0,
         matched_part: float = 0.75,
+        sets: bool = False,
     ) -> None:
         self.path, self.split, self.matched_part = (
             existing_file(path, "a file of `objectscape latents`"),
@@ -147,8 +159,15 @@ class Latents(SceneDataset):
             for name in domains or ():
                 if name not in entries:
                     raise ValueError(f"{self.path}: {unknown('entry', name, entries)}")
-            self._entries = list(domains) if domains and split == "train" else entries
+            scenes = [name for name in entries if name.endswith(PARTNER)]
+            if sets and not scenes:
+                raise ValueError(f"{self.path} holds single objects, no scenes: leave sets={sets} away")
+            self._partner = None if not scenes or (sets and split == "train") else scenes[0]
+            shown = [name for name in entries if name not in scenes]
+            self._entries = list(domains) if domains and split == "train" else shown
             self._count = len(file[f"{split}/{self._entries[0]}"])
+            if self._partner:
+                self._count = int((file[f"{split}/{self._partner}"][...] >= 0).sum())
             self.origin: dict[str, str] = json.loads(file.attrs["origin"])
             fields = json.loads(file.attrs["fields"])
             counts: dict[str, int | None] = {name: len(next(iter(group.values()))) for name, group in file.items()}
@@ -168,13 +187,31 @@ class Latents(SceneDataset):
     @cached_property
     def _tensors(self) -> dict[str, Tensor]:
         with h5py.File(self.path, "r") as file:
-            return {name: torch.from_numpy(file[f"{self.split}/{name}"][...]) for name in self._entries}
+            found = {name: torch.from_numpy(file[f"{self.split}/{name}"][...]) for name in self._entries}
+            if self._partner is None:
+                return found
+            partner = torch.from_numpy(file[f"{self.split}/{self._partner}"][...]).long()
+        scene, place = (partner >= 0).nonzero(as_tuple=True)  # a row for each object that has a slot
+        slots = self._partner.removesuffix(PARTNER) + LATENT
+        return {n: values[scene, partner[scene, place] if n == slots else place] for n, values in found.items()}
 
     def batch(self, indices: Sequence[int]) -> Any:
         """See `SceneDataset.batch`."""
         rows = torch.as_tensor(indices, dtype=torch.long)
         domains = {name: values[rows] for name, values in self._tensors.items()}
         return Multimodal(domains=domains, present=dict.fromkeys(domains, torch.ones(len(rows), dtype=torch.bool)))
+
+    def scenes(self) -> Latents:
+        """The split with whole scenes as items, and all their entries; itself where there are none."""
+        if self._partner is None:
+            return self
+        whole = Latents(path=self.path, split=self.split)
+        assert whole._partner is not None
+        with h5py.File(self.path, "r") as file:
+            whole._count = len(file[f"{self.split}/{whole._partner}"])
+        whole._entries.append(whole._partner)
+        whole._partner = None
+        return whole
 
     def learning(self) -> Latents:
         """See `SceneDataset.learning`: every entry of every row."""

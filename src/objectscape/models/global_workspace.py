@@ -17,6 +17,7 @@ Design decisions:
 - Supervised terms are trained first (`cycles_from`): with all four from the start each domain settles in a code of its
   own, with good losses and wrong shapes (measured). The published schedules are recipes.
 - Frozen domains stay in eval mode whatever is called. A saved workspace holds its domains: its folder is all it needs.
+- Scenes with several objects come as sets, (B, N, D) in each domain; `pairing` makes rows of one object each of them.
 - `reduction="bimgw"` takes unsupervised losses over every row that has the domain and contrasts tanh states; "shimmer"
   takes them over rows that have only that domain and contrasts encodings before tanh; "broadcast" is shimmer's fusion:
   states of every subset of a group are decoded into every domain.
@@ -37,6 +38,7 @@ from torch import Tensor, nn
 from objectscape.building import build_part, model_folder
 from objectscape.contract import Model
 from objectscape.models.domains.domain import Domain
+from objectscape.models.pairing import pair_up
 from objectscape.nn.contrastive import LOG_SCALE, clip_loss, vse_loss
 from objectscape.nn.frozen import Frozen
 from objectscape.nn.selection import (
@@ -93,7 +95,7 @@ class GlobalWorkspace(Model[Multimodal, WorkspaceOutput]):
         reduction: see the module's docstring.
         learned_scale: learn the logit scale of the contrastive loss.
         contrastive: "clip" or "vse".
-        cycles_from: steps after which demi-cycles and cycles are trained.
+        cycles_from: steps after which demi-cycles and cycles are trained; before, only in batches without any pair.
         freeze: keep the domains as they are.
         released_overwrite: with "broadcast", let a later group's loss replace an earlier one's of the same sources and
             target, as shimmer does.
@@ -210,14 +212,17 @@ class GlobalWorkspace(Model[Multimodal, WorkspaceOutput]):
         return found
 
     def latent(self, batch: Multimodal, name: str) -> Tensor:
-        """(B, D) the domain's latent: saved (entry "<name>_latent" of the batch) or encoded now."""
+        """(B, D) the domain's latent: saved (entry "<name>_latent" of the batch) or encoded now; of sets (B, N, D)."""
         saved = batch.domains.get(f"{name}_latent")
         domain = self.domain(name)
         if saved is not None:
             return saved
         if name not in batch.domains:
             raise ValueError(f"the batch has no {name!r}, nor its saved latents; it has {', '.join(batch.domains)}")
-        return domain.encode(batch.domains[name])
+        raw = batch.domains[name]
+        if any(key.endswith("_latent") and u.ndim == 3 for key, u in batch.domains.items()):  # sets
+            return domain.encode(raw.flatten(0, 1)).unflatten(0, raw.shape[:2])
+        return domain.encode(raw)
 
     def encode(self, batch: Multimodal, *names: str) -> Tensor:
         """(B, k) state of one domain or of several fused; of all without names."""
@@ -254,32 +259,35 @@ class GlobalWorkspace(Model[Multimodal, WorkspaceOutput]):
         """Called before each training step: cycles begin at `cycles_from`."""
         self.step = step
 
-    @property
-    def cycles(self) -> bool:
-        """Whether unsupervised losses are computed now; always outside training."""
-        return not self.training or self.step >= self.cycles_from
+    def cycles(self, present: Mapping[str, Tensor]) -> bool:
+        """Whether unsupervised losses are computed now; always outside training, and where nothing is matched."""
+        if not self.training or self.step >= self.cycles_from:
+            return True
+        return not bool((torch.stack(list(present.values())).sum(0) > 1).any())
 
     def forward(self, batch: Multimodal) -> WorkspaceOutput:
         present = {name: _present(batch, name) for name in self.domains}
         latents = {name: self.latent(batch, name) for name in self.domains}
+        if any(u.ndim == 3 for u in latents.values()):
+            latents, present = pair_up(self, latents, {name: _objects(batch, name) for name in self.domains})
         encodings = {name: self.encoders[name](u) for name, u in latents.items()}
         states: dict[str, Tensor] = {}
         decoded: dict[str, Tensor] = {}
         cycled: dict[str, Tensor] = {}
-        names = self.domains
+        names, cycles = self.domains, self.cycles(present)
         largest = len(names) if self.reduction == "broadcast" else 1
         for size in range(1, largest + 1):
             for sources in itertools.combinations(names, size):
                 key = "+".join(sources)
                 states[key] = self.fused({n: latents[n] for n in sources}, {n: encodings[n] for n in sources})
                 for to in names:
-                    if self.cycles or to not in sources or size > 1:
+                    if cycles or to not in sources or size > 1:
                         decoded[f"{key}>{to}"] = self.decode_latent(states[key], to)
-        if self.cycles and self.reduction != "broadcast":
+        if cycles and self.reduction != "broadcast":
             for d, through in itertools.permutations(names, 2):
                 state = self.cycle(decoded[f"{d}>{through}"], through)
                 cycled[f"{d}>{through}>{d}"] = self.decode_latent(state, d)
-        elif self.cycles:
+        elif cycles:
             for key in states:
                 rest = [name for name in names if name not in key.split("+")]
                 if rest:
@@ -436,6 +444,12 @@ def _add(found: dict[str, Tensor], key: str, rows: Tensor, values: Tensor) -> No
         found[key] = torch.where(rows, values, 0).sum() / count
 
 
+def _objects(batch: Multimodal, name: str) -> Tensor:
+    """(B, N) bool: which entries of a set are objects; the others are zero."""
+    shown = batch.domains[f"{name}_latent" if f"{name}_latent" in batch.domains else name]
+    return shown.flatten(2).any(2) & _present(batch, name).unsqueeze(1)
+
+
 def _present(batch: Multimodal, name: str) -> Tensor:
     return batch.present[name] if name in batch.present else batch.present[f"{name}_latent"]
 
@@ -480,7 +494,7 @@ def build_domain(name: str, given: Any) -> Domain:
     if not isinstance(domain, Domain):
         raise ValueError(f"domains.{name} is a {type(domain).__name__}; domains are in objectscape.models.domains")
     if isinstance(given, Mapping):
-        domain.weights_hash = given.get("weights_hash")
+        domain.weights_hash = given.get("weights_hash", domain.weights_hash)
     elif isinstance(given, str | Path):
         weights = model_folder(given, f"domains.{name}") / "model.safetensors"
         domain.weights_hash = hashlib.sha256(weights.read_bytes()).hexdigest()

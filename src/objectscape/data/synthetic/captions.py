@@ -451,6 +451,11 @@ def tokens_of(texts: Sequence[str]) -> np.ndarray:
     return np.stack([_padded([numbers[word] for word in WORD.findall(text.lower())]) for text in texts])
 
 
+def words_of(tokens: Sequence[int]) -> str:
+    """The words of a sentence that `tokenize` or `tokens_of` gave, in small letters."""
+    return " ".join(vocabulary()[token] for token in tokens if token != PAD)
+
+
 def compose_partial(attributes: Attributes, rng: random.Random) -> str:
     """A sentence that may leave attributes open and need not follow a template: "a red egg at the top".
 

@@ -53,7 +53,7 @@ class TextVAE(Domain):
         attributes_train_encoder: bool = False,
     ) -> None:
         super().__init__()
-        self.domain, self.beta, self.parts = domain, beta, {"z": latent_size}
+        self.domain, self.beta, self.parts, self.input_size = domain, beta, {"z": latent_size}, input_size
         self.attribute_weight, self.vae_weight = attribute_weight, vae_weight
         self.attributes_train_encoder = attributes_train_encoder
         n, z = input_size, latent_size
@@ -82,6 +82,12 @@ class TextVAE(Domain):
         scores = self.attributes(latent)
         attributes = torch.cat([scores[:, :3].log_softmax(1), scores[:, 3:].tanh()], 1)
         return {"attributes": attributes, **self._decide(latent)}
+
+    def tell(self, latent: Tensor) -> Tensor:
+        """(B, 8 + decisions) attribute rows and the class of each decision: what a sentence is composed of."""
+        read = self.read(latent)
+        classes = [read[name].argmax(1, keepdim=True) for name in self.heads]
+        return torch.cat([to_rows(read["attributes"]), *(c.to(latent.dtype) for c in classes)], 1)
 
     def _decide(self, latent: Tensor) -> dict[str, Tensor]:
         return {name: head(latent) for name, head in zip(self.heads, self.grammar, strict=True)}
