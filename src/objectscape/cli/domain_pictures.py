@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +16,13 @@ from objectscape.contract import Embeds, Translates
 from objectscape.scene import Multimodal
 from objectscape.viz import latent_map_figure, save_figure
 from objectscape.viz.files import save_image
+from objectscape.viz.selection import selection_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+NOISE = (0.0, 0.5, 1.0, 2.0, 4.0)
+"""Standard deviations."""
 PICTURES, STATES = 8, 64
 """Rows of a batch that are drawn without -n."""
 
@@ -37,8 +41,12 @@ def show_domains(
             note(f"rows from the top: {', '.join(rows)}")
         elif kind == "objects" and isinstance(model, Translates) and _seen(model, batch):
             print(save_figure(states_figure(model, batch, options), options.out or run.figures / "states.png"))
+        elif kind == "weights" and hasattr(model, "selection"):
+            print(save_figure(weights_figure(model, batch, options), options.out or run.figures / "weights.png"))
         elif len(kinds) == 1:
-            raise ValueError(f"--{kind} is for models of scenes; of a workspace there are translations and --objects")
+            raise ValueError(
+                f"--{kind} is for models of scenes; of a workspace there are translations, --objects and --weights"
+            )
     return 0
 
 
@@ -69,6 +77,26 @@ def _seen(model: nn.Module, batch: Multimodal) -> str | None:
     """The workspace's domain of pictures, if the batch has it."""
     joined: Any = model
     return next((name for name in joined.domains if name in batch.domains and batch.domains[name].ndim == 4), None)
+
+
+def weights_figure(model: nn.Module, batch: Multimodal, options: argparse.Namespace) -> Figure:
+    """Shares of two domains in their fused state, while one of them is covered by more and more noise."""
+    joined: Any = model
+    torch.manual_seed(options.seed)
+    panels: dict[str, dict[str, list[float]]] = {}
+    with torch.no_grad():
+        latents = {name: joined.latent(batch, name).float() for name in joined.domains}
+        for pair in itertools.combinations(joined.domains, 2):
+            for bad in pair:
+                lines = panels.setdefault(f"{' + '.join(pair)}, noise on {bad}", {name: [] for name in pair})
+                for level in NOISE:
+                    u = latents[bad]
+                    noisy = u + level * u.std(0, correction=0) * torch.randn_like(u)
+                    given = {name: latents[name] for name in pair} | {bad: noisy}
+                    shares = joined.selection(given, {name: joined.encoders[name](z) for name, z in given.items()})
+                    for name in pair:
+                        lines[name].append(float(shares[name].mean()))
+    return selection_figure(NOISE, panels)
 
 
 def states_figure(model: nn.Module, batch: Multimodal, options: argparse.Namespace) -> Figure:

@@ -330,6 +330,11 @@ def draw_objects(show: Show) -> None:
     print(save_figure(figure, show.path(f"objects-{show.options.map}")))
 
 
+def draw_weights(show: Show) -> None:
+    """Raises ValueError: of a workspace only, for which `show_domains` draws it."""
+    raise ValueError(f"{type(show.model).__name__} weighs no domains; --weights is for workspaces")
+
+
 PICTURES: dict[str, Callable[[Show], None]] = {
     "decomposition": draw_decomposition,
     "boxes": draw_boxes,
@@ -338,10 +343,14 @@ PICTURES: dict[str, Callable[[Show], None]] = {
     "traversals": draw_traversals,
     "interpolate": draw_interpolations,
     "swap": draw_swaps,
+    "weights": draw_weights,
 }
-DEFAULTS = {"decomposition": 8, "boxes": 8, "objects": 64, "video": 3, "traversals": 1, "interpolate": 8, "swap": 8}
+DEFAULTS = {
+    "decomposition": 8, "boxes": 8, "objects": 64, "video": 3, "traversals": 1, "interpolate": 8, "swap": 8,
+    "weights": 256,
+}  # fmt: skip
 """Scenes that a kind of picture needs without -n."""
-SCENES = {"decomposition": 1, "boxes": 1, "objects": 1, "video": 1, "traversals": 1, "interpolate": 2, "swap": 2}
+SCENES = {name: 2 if name in ("interpolate", "swap") else 1 for name in PICTURES}
 """Scenes that a kind of picture needs for each of -n."""
 
 

@@ -32,6 +32,7 @@ def main(words: list[str]) -> int:
         "  objectscape show RUN --objects --map tsne     # its objects, those alike near each other\n"
         "  objectscape show RUN --traversals             # what each latent dimension of each object does\n"
         "  objectscape show RUN --interpolate --swap     # between scenes; objects exchanged\n"
+        "  objectscape show RUN --weights                # of a workspace: whom it trusts, under noise\n"
         "  objectscape show RUN --out refinement.mp4     # the steps of an iterative model as a film\n"
         "  objectscape show tetrominoes                  # a data set: samples with ground truth\n"
         "  objectscape show shapestacks_like data.frames=24 --out falls.gif    # clips of a data set as a film",
@@ -45,6 +46,9 @@ def main(words: list[str]) -> int:
     parser.add_argument("--boxes", action="store_true", help="objects found, over the images; true boxes as dots")
     parser.add_argument("--objects", action="store_true", help="a map of the found objects by what is known of them")
     parser.add_argument("--map", default="pca", choices=["pca", "tsne"], help="of --objects (default pca)")
+    parser.add_argument(
+        "--weights", action="store_true", help="of a workspace: whom it trusts while a domain gets noisy"
+    )
     parser.add_argument("--all", action="store_true", help="every picture that the model can give")
     parser.add_argument("--split", default="test", choices=["train", "val", "test"])
     parser.add_argument(

@@ -90,12 +90,15 @@ class GlobalWorkspace(Model[Multimodal, WorkspaceOutput]):
         dropout: after each hidden layer.
         selection: weights of fused states: "sum", "equal", "single", "random", "attention" or "precision".
         temperature: of "random".
-        weights: {term: weight} of translation, contrastive, demi_cycle, cycle and (broadcast only) fused.
+        weights: {term: weight} of translation, contrastive, demi_cycle, cycle and fused. The last, 0 unless given,
+            decodes states of every two domains of a row; what learns the selection. Part of "broadcast" in any case.
         total: "sum" of the weighted terms (bimGW) or their "mean" (shimmer).
         reduction: see the module's docstring.
         learned_scale: learn the logit scale of the contrastive loss.
         contrastive: "clip" or "vse".
         cycles_from: steps after which demi-cycles and cycles are trained; before, only in batches without any pair.
+        corruption: noise in training on one of the two domains of a fused state, of a size drawn for each row between 0
+            and this many standard deviations of the latent: the selection learns whom to trust.
         freeze: keep the domains as they are.
         released_overwrite: with "broadcast", let a later group's loss replace an earlier one's of the same sources and
             target, as shimmer does.
@@ -124,6 +127,7 @@ class GlobalWorkspace(Model[Multimodal, WorkspaceOutput]):
         learned_scale: bool = False,
         contrastive: Literal["clip", "vse"] = "clip",
         cycles_from: int = 0,
+        corruption: float = 0.0,
         freeze: bool = True,
         released_overwrite: bool = False,
     ) -> None:
@@ -145,7 +149,7 @@ class GlobalWorkspace(Model[Multimodal, WorkspaceOutput]):
         self.parts = nn.ModuleDict({n: Frozen(d) if freeze else d for n, d in built.items()})
         self.state_size, self.total, self.reduction = state_size, total, reduction
         self.contrastive, self.cycles_from, self.overwrite = contrastive, cycles_from, released_overwrite
-        self.step = 0
+        self.corruption, self.step = corruption, 0
 
         def of(option: PerDomain, name: str) -> int:
             return option if isinstance(option, int) else option[name]
@@ -295,9 +299,26 @@ class GlobalWorkspace(Model[Multimodal, WorkspaceOutput]):
                     state = self.fused(again, {n: self.encoders[n](u) for n, u in again.items()})
                     for to in key.split("+"):
                         cycled[f"{key}>{'+'.join(rest)}>{to}"] = self.decode_latent(state, to)
+        if self.weights.get("fused") and self.reduction != "broadcast":
+            for pair in itertools.combinations(names, 2):
+                given = self._corrupted({name: latents[name] for name in pair})
+                state = self.fused(given, {name: self.encoders[name](u) for name, u in given.items()})
+                decoded |= {f"{'+'.join(pair)}>{to}": self.decode_latent(state, to) for to in names}
         return WorkspaceOutput(
             latents=latents, encodings=encodings, states=states, decoded=decoded, cycled=cycled, present=present
         )
+
+    def _corrupted(self, latents: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """In training, with noise on one of the domains of each row; see `corruption`."""
+        if not self.training or not self.corruption:
+            return dict(latents)
+        first = next(iter(latents.values()))
+        bad = torch.randint(len(latents), (len(first), 1), device=first.device)
+        size = self.corruption * torch.rand(len(first), 1, device=first.device)
+        return {
+            name: u + size * (bad == place) * u.std(0, correction=0) * torch.randn_like(u)
+            for place, (name, u) in enumerate(latents.items())
+        }
 
     def loss(self, batch: Multimodal, output: WorkspaceOutput, step: int) -> Losses:
         """The weighted terms that are trained at `step`; every term and every pair is named in `terms`."""
@@ -322,6 +343,7 @@ class GlobalWorkspace(Model[Multimodal, WorkspaceOutput]):
                 "translation": translation_losses(output, losses),
                 "demi_cycle": demi_cycle_losses(output, losses, alone=alone),
                 "cycle": cycle_losses(output, losses, alone=alone),
+                "fused": fused_losses(output, losses),
             }
         vectors = output.states if self.reduction == "bimgw" else output.encodings
         scale = LOG_SCALE if self.log_scale is None else self.log_scale
@@ -343,8 +365,19 @@ def translation_losses(output: WorkspaceOutput, losses: LatentLosses) -> dict[st
     found: dict[str, Tensor] = {}
     for key, predicted in output.decoded.items():
         source, to = key.split(">")
-        if source != to:
+        if source != to and "+" not in source:
             rows = output.present[source] & output.present[to]
+            _add(found, key, rows, losses[to](predicted, output.latents[to]))
+    return found
+
+
+def fused_losses(output: WorkspaceOutput, losses: LatentLosses) -> dict[str, Tensor]:
+    """{"d+d'>to": scalar} of states of several domains, over rows that have all of these domains."""
+    found: dict[str, Tensor] = {}
+    for key, predicted in output.decoded.items():
+        source, to = key.split(">")
+        if "+" in source:
+            rows = torch.stack([output.present[name] for name in (*source.split("+"), to)]).all(0)
             _add(found, key, rows, losses[to](predicted, output.latents[to]))
     return found
 

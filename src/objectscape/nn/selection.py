@@ -95,20 +95,27 @@ class AttentionSelection(nn.Module):
 
 
 class PrecisionSelection(nn.Module):
-    """A share for each domain and number of the state, from a learned log-precision of the domain's encoding.
+    """A share for each domain and number of the state, from a log-precision that is read from the domain's encoding.
+
+    How far an encoding is from the mean of all is read too; equal shares before training.
 
     Args:
         domains: names.
         state_size: k.
+        hidden_size: of the one hidden layer.
     """
 
-    def __init__(self, *, domains: Sequence[str], state_size: int) -> None:
+    def __init__(self, *, domains: Sequence[str], state_size: int, hidden_size: int = 64) -> None:
         super().__init__()
-        self.precision = nn.ModuleDict({name: nn.Linear(state_size, state_size) for name in domains})
-        for layer in self.precision.values():
-            nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
-            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        self.precision = nn.ModuleDict()
+        for name in domains:
+            last = nn.Linear(hidden_size, state_size)
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+            self.precision[name] = nn.Sequential(nn.Linear(2 * state_size, hidden_size), nn.SiLU(), last)
 
     def forward(self, latents: Group, encodings: Group) -> dict[str, Tensor]:
-        scores = torch.stack([self.precision[name](z) for name, z in encodings.items()], 1)  # (B, D, k)
+        mean = torch.stack(list(encodings.values())).mean(0)
+        seen = {name: torch.cat([z, z - mean], 1) for name, z in encodings.items()}
+        scores = torch.stack([self.precision[name](z) for name, z in seen.items()], 1)  # (B, D, k)
         return dict(zip(encodings, scores.softmax(1).unbind(1), strict=True))

@@ -52,12 +52,12 @@ class Slots(Domain):
         background: tuple[int, int, int] = (0, 0, 0),
     ) -> None:
         super().__init__()
-        finder = build_part(model, f"domains.{domain}.model")
+        finder: Any = build_part(model, f"domains.{domain}.model")
         if isinstance(model, str | Path):
             weights = model_folder(model, f"domains.{domain}.model") / "model.safetensors"
             self.weights_hash = hashlib.sha256(weights.read_bytes()).hexdigest()
-        places = isinstance(finder, Places)
-        if not isinstance(finder, Decomposes) or not (places or hasattr(finder, "decode")):
+        finds, places = isinstance(finder, Decomposes), isinstance(finder, Places)
+        if not finds or not (places or hasattr(finder, "decode")):
             raise ValueError(f"{type(finder).__name__} does not find objects whose slots can be drawn")
         self.domain, self.image_size, self.places = domain, image_size, places
         self.finder = Frozen(finder)
@@ -70,9 +70,14 @@ class Slots(Domain):
         self.parts = {"slot": slot, "place": wide - slot} if wide > slot else {"slot": wide}
 
     @property
+    def model(self) -> Any:
+        """What finds the objects."""
+        return self.finder.module
+
+    @property
     def config(self) -> dict[str, Any]:
         """Every constructor argument; the model as a description, so that a saved workspace needs no other folder."""
-        return {**super().config, "model": self.finder.module.description}
+        return {**super().config, "model": self.model.description}
 
     def encode(self, raw: Tensor) -> Tensor:
         """(B, 3, H, W) pictures -> (B, E) latent of the largest object."""
@@ -94,9 +99,9 @@ class Slots(Domain):
         together = torch.cat([latents, self.empty.expand(len(latents), -1, -1)], 1)
         with posterior_means():
             if self.places:
-                drawn = self.finder.module.redraw(together, size=(self.image_size, self.image_size))
+                drawn = self.model.redraw(together, size=(self.image_size, self.image_size))
             else:
-                drawn = self.finder.module.decode(together)
+                drawn = self.model.decode(together)
         return drawn.recon.float().mul(255).round().clamp(0, 255).to(torch.uint8)
 
     def latent_loss(self, predicted: Tensor, target: Tensor) -> Tensor:
@@ -111,8 +116,8 @@ class Slots(Domain):
     def _find(self, pixels: Tensor) -> tuple[Decomposition, Tensor]:
         """What the model makes of pictures, and (B, K, E) all that its slots are drawn from."""
         with posterior_means():
-            output = self.finder.module(Scene(image=pixels))
-        return output, (self.finder.module.latents(output) if self.places else output.slots).float()
+            output = self.model(Scene(image=pixels))
+        return output, (self.model.latents(output) if self.places else output.slots).float()
 
 
 def _pixels(raw: Tensor) -> Tensor:
