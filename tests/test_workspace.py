@@ -118,6 +118,31 @@ def test_perfect_translation_beats_shuffled_pairs() -> None:
     assert (found - b).square().mean() < 0.5 * (found[torch.randperm(256)] - b).square().mean()
 
 
+def test_selection_trusts_the_domain_without_noise() -> None:
+    torch.manual_seed(0)
+    weights = {"fused": 1.0, "contrastive": 0.1, "demi_cycle": 0.0, "cycle": 0.0}
+    model = workspace(selection="precision", weights=weights, corruption=3.0).train()
+    a = torch.randn(1000, 5)
+    latents = {"a": a, "b": a @ torch.randn(5, 7) / 2}
+    here = torch.ones(128, dtype=torch.bool)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    for step in range(200):
+        some = torch.randint(1000, (128,))
+        batch = Multimodal(domains={n: u[some] for n, u in latents.items()}, present={"a": here, "b": here})
+        loss = model.loss(batch, model(batch), step).total
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    model.eval()
+    for bad, good in (("a", "b"), ("b", "a")):
+        given = latents | {bad: latents[bad] + 4 * latents[bad].std(0) * torch.randn_like(latents[bad])}
+        encodings = {name: model.encoders[name](u) for name, u in given.items()}
+        assert model.selection(given, encodings)[good].mean() > 0.8
+        error = (model.decode_latent(model.fused(given, encodings), good) - latents[good]).square().mean()
+        alone = (model.decode_latent(encodings[good].tanh(), good) - latents[good]).square().mean()
+        assert error < 1.3 * alone
+
+
 def test_from_data_to_translation(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     data = ["data.count=40", "trainer.max_steps=2", "batch_size=8", "every.log=1"]
@@ -143,6 +168,11 @@ def test_from_data_to_translation(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(["show", "w", "--split", "val", "-n", "8", "--objects", "--out", "map.png"]) == 0
     assert Path("map.png").is_file()
     assert main(["show", "w", "--split", "val", "--boxes"]) == 1
+    assert main(["show", "w", "--split", "val", "--weights", "--out", "weights.png"]) == 0
+    assert Path("weights.png").is_file()
+    held_out = ["data=simple_shapes", "data.domains=[v,attr,t]", "data.count=20", "data.hole={size:[7,9]}"]
+    outside = [*held_out, "data.in_hole=true", "ask.translate.probe_rows=0", "--tag", "hole"]
+    assert main(["evaluate", "w", *outside]) == 0
     for run, scores in (("v", ("mse", "probe_color")), ("t", ("told_class", "told_word_cell", "probe_size"))):
         assert main(["evaluate", run, "--images", "20", "ask.embed.steps=5", "ask.embed.rows=40"]) == 0
         answers = next(Path(f"{run}/evaluation").glob("*.json")).read_text()
