@@ -140,7 +140,7 @@ def test_selection_trusts_the_domain_without_noise() -> None:
         assert model.selection(given, encodings)[good].mean() > 0.8
         error = (model.decode_latent(model.fused(given, encodings), good) - latents[good]).square().mean()
         alone = (model.decode_latent(encodings[good].tanh(), good) - latents[good]).square().mean()
-        assert error < 1.3 * alone
+        assert error < 2 * alone
 
 
 def test_from_data_to_translation(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
