@@ -24,6 +24,7 @@ SPACE = {"image_size": 32, "grid": 4, "components": 3, "glimpse_size": 8, "width
 SMALL: dict[str, dict[str, Any]] = {
     "slot_attention": {"image_size": 32, "slots": 4, "slot_size": 16, "encoder_channels": 8, "decoder": "broadcast",
                        "decoder_channels": 8},
+    "isa": {"image_size": 32, "slots": 4, "slot_size": 16, "encoder_channels": 8, "decoder_channels": 8},
     "instance_coloring": {"slots": 4, "patch": 4, "width": 16, "hidden": 16},
     "genesis": {"image_size": 32, "slots": 4},
     "genesis_s": {"image_size": 32, "slots": 4},

@@ -37,6 +37,7 @@ from objectscape.explorer.session import Session
 from objectscape.models.framed_slots import FramedSlots
 from objectscape.models.genesis import Genesis
 from objectscape.models.instance_coloring import ColoringAutoencoder
+from objectscape.models.isa import InvariantSlotAttention
 from objectscape.models.slot_attention import SlotAttentionModel
 from objectscape.models.space import Space
 from objectscape.models.vae import VAE
@@ -75,7 +76,9 @@ def place_models() -> list[Any]:
         width=2,
     )
     framed = FramedSlots(image_size=20, patch=5, slots=3, width=16, hidden=16)
+    invariant = InvariantSlotAttention(image_size=20, slots=3, slot_size=8, decoder="patch", encoder_channels=8)
     return [
+        pytest.param(invariant.eval(), torch.rand(2, 3, 20, 20), id="invariant slot attention"),
         pytest.param(coloring(), torch.rand(2, 3, 35, 35), id="instance coloring"),
         pytest.param(framed.eval(), torch.rand(2, 3, 3, 20, 20), id="framed slots"),
         pytest.param(space.eval(), torch.rand(2, 3, 32, 32), id="SPACE"),

@@ -18,6 +18,7 @@ __getattr__, __dir__ = lazy(
         "GenesisV2": "objectscape.models.genesis_v2",
         "GlobalWorkspace": "objectscape.models.global_workspace",
         "IODINE": "objectscape.models.iodine",
+        "InvariantSlotAttention": "objectscape.models.isa",
         "MONet": "objectscape.models.monet",
         "OP3": "objectscape.models.op3",
         "SAVi": "objectscape.models.savi",

@@ -18,6 +18,7 @@ class SlotEncoder(nn.Module):
         channels: width of the convolutions, of the MLP and of the tokens.
         strides: of the four convolutions; with all 1, every pixel is a token.
         norm_epsilon: epsilon of the layer normalization.
+        positions: add the position embedding; without, tokens look alike wherever they are.
 
     Raises:
         ValueError: if `strides` are not four positive integers.
@@ -30,6 +31,7 @@ class SlotEncoder(nn.Module):
         channels: int = 64,
         strides: Sequence[int] = (1, 1, 1, 1),
         norm_epsilon: float = 1e-5,
+        positions: bool = True,
     ) -> None:
         super().__init__()
         check_at_least(1, encoder_channels=channels)
@@ -42,7 +44,9 @@ class SlotEncoder(nn.Module):
             height, width = -(-height // stride), -(-width // stride)
         self.size = (height, width)
         """(h, w) of the grid of tokens."""
-        self.position = PositionEmbedding(size=self.size, channels=channels)
+        self.positions = positions
+        if positions:
+            self.position = PositionEmbedding(size=self.size, channels=channels)
         self.mlp = nn.Sequential(
             nn.LayerNorm(channels, eps=norm_epsilon),
             nn.Linear(channels, channels),
@@ -53,5 +57,7 @@ class SlotEncoder(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) in [-1, 1] -> tokens (B, h*w, C) in row-major order; (h, w) is `size`."""
         features = self.convs(image).permute(0, 2, 3, 1)  # (B, h, w, C)
-        tokens = (features + self.position()).flatten(1, 2)  # (B, h*w, C), float32 also under autocast
+        if self.positions:
+            features = features + self.position()  # float32 also under autocast
+        tokens = features.flatten(1, 2)  # (B, h*w, C)
         return self.mlp(tokens)
