@@ -34,8 +34,12 @@ from objectscape.data.synthetic.tetrominoes import Tetrominoes
 from objectscape.explorer.export import MODULES, page_of
 from objectscape.explorer.server import UPLOAD, bind, make_app
 from objectscape.explorer.session import Session
+from objectscape.explorer.words import WordsSession
+from objectscape.models.domains.text import Text
+from objectscape.models.domains.visual_vae import VisualVAE
 from objectscape.models.framed_slots import FramedSlots
 from objectscape.models.genesis import Genesis
+from objectscape.models.global_workspace import GlobalWorkspace
 from objectscape.models.instance_coloring import ColoringAutoencoder
 from objectscape.models.isa import InvariantSlotAttention
 from objectscape.models.slot_attention import SlotAttentionModel
@@ -214,6 +218,108 @@ def test_stages_are_a_film_and_clips_have_frames() -> None:
         clips.view(PLACE, 99)
 
 
+def test_a_model_that_acts_imagines_what_follows() -> None:
+    from objectscape.data.synthetic.moving_sprites import MovingSprites
+
+    sprites = lambda split: MovingSprites(split=split, count=3, image_size=20, frames=5, actions=True)  # noqa: E731
+    torch.manual_seed(0)
+    acting = FramedSlots(image_size=20, patch=5, slots=3, width=8, hidden=8, action_size=4)
+    clips = Session(acting, dataset=sprites)
+    told = clips.about()["actions"]
+    assert told["names"] == ["click x", "click y", "move x", "move y"]
+    assert not told["one"]
+    film = clips.imagine(PLACE, 1, [[0.5, 0.5, 1, 0.5], [0.5, 0.5, 0, 0.5]])
+    assert [step["name"] for step in film] == ["action 1", "action 2"]
+    assert film == clips.imagine(PLACE, 1, [[0.5, 0.5, 1, 0.5], [0.5, 0.5, 0, 0.5]])
+    for actions, words in (([[0.5]], "4 numbers each"), ([], "1 to 64"), ([[0, 0, 0, "x"]], "expected a number")):
+        with pytest.raises(ValueError, match=words):
+            clips.imagine(PLACE, 1, actions)
+    still = Session(FramedSlots(image_size=20, patch=5, slots=3, width=8, hidden=8), dataset=sprites)
+    assert still.about()["actions"] is None
+    with pytest.raises(ValueError, match="takes no actions"):
+        still.imagine(PLACE, 1, [[0.5] * 4])
+
+
+def workspace_of_words() -> GlobalWorkspace:
+    torch.manual_seed(1)
+    domains = {"v": VisualVAE(network="patches", width=8, latent_size=4), "t": Text(width=8, latent_size=6)}
+    return GlobalWorkspace(domains=domains, state_size=6, hidden_size=8)
+
+
+def test_words() -> None:
+    words = WordsSession(workspace_of_words())
+    assert words.about()["words"]["known"] == ["image", "text"]
+    full = words.tell({"text": "a small red egg at the top left pointing up"})
+    assert full["source"] == "text"
+    assert full == words.tell({"text": "a small red egg at the top left pointing up"})
+    assert len(full["row"]) == 8
+    shown = words.tell({"ref": {"split": "test", "index": 3}})
+    assert shown["source"] == "image"
+    assert pixels_of(shown["image"]).shape == pixels_of(shown["pictures"][0]).shape == (32, 32, 3)
+    assert isinstance(shown["sentence"], str)
+    edited = [*shown["true_row"][:3], 8.0, *shown["true_row"][4:]]
+    assert words.tell({"row": edited})["row"] == edited
+    content = io.BytesIO()
+    Image.new("RGB", (50, 40), "blue").save(content, "PNG")
+    own = words.tell({"ref": words.add_picture(content.getvalue())})
+    assert "from 50 x 40 to 32 x 32" in own["note"]
+    for asked, text in (
+        ({"text": "a zebra"}, "the word 'zebra'"),
+        ({"text": " "}, "a sentence of"),
+        ({"text": 3}, "a sentence of"),
+        ({"row": [7] * 8}, "expected 8 numbers"),
+        ({"row": [1, 2]}, "expected 8 numbers"),
+        ({"ref": {"split": "test", "index": 320}}, "expected 0..319"),
+        ({"ref": {"picture": "../etc"}}, "no longer here"),
+        ({}, "expected test"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            words.tell(asked)
+    with pytest.raises(ValueError, match="cannot be one file"):
+        page_of(words)
+    with pytest.raises(ValueError, match="cannot translate"):
+        WordsSession(coloring())
+
+    async def action(client: TestClient[Any, Any]) -> None:
+        told = await (await client.post("/t/api/tell", json={"text": "a red egg at the top"})).json()
+        assert told == words.tell({"text": "a red egg at the top"})
+        refused = await client.post("/t/api/tell", json={"text": "a zebra"})
+        assert refused.status == 400
+        assert (await client.post("/t/api/edit", json={"ref": PLACE})).status == 404
+
+    served(make_app([words], "t"), action)
+
+
+def test_two_models_on_the_same_scenes(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    save_model(coloring(), first / "model")
+    other = coloring()
+    with torch.no_grad():
+        other.stem.weight.add_(0.5)
+    save_model(other, second / "model")
+    both = objectscape.explore(first, str(second), "data=tetrominoes", "data.count=3", serve=False).sessions
+    assert [session.name for session in both] == ["first", "second"]
+
+    async def action(client: TestClient[Any, Any]) -> None:
+        about = await (await client.get("/t/api/about")).json()
+        assert [model["name"] for model in about["models"]] == ["first", "second"]
+        views = [await (await client.post("/t/api/view", json={"ref": PLACE, "model": m})).json() for m in (0, 1)]
+        assert views[0]["image"] == views[1]["image"]
+        assert views[0]["recon"] != views[1]["recon"]
+        refused = await client.post("/t/api/view", json={"ref": PLACE, "model": 2})
+        assert "there is no model 2" in (await refused.json())["error"]
+        content = io.BytesIO()
+        Image.new("RGB", (35, 35), "blue").save(content, "PNG")
+        ref = await (await client.post("/t/api/picture", data=content.getvalue())).json()
+        for m in (0, 1):
+            assert (await client.post("/t/api/view", json={"ref": ref, "model": m})).status == 200
+
+    served(make_app(both, "t"), action)
+    save_model(SlotAttentionModel(image_size=32, slots=3, slot_size=8), second / "model")
+    with pytest.raises(ValueError, match="32x32"):
+        objectscape.explore(first, str(second), "data=tetrominoes", "data.count=3", serve=False)
+
+
 # The server
 
 
@@ -246,7 +352,7 @@ def test_the_server_answers_its_own_page_only(session: Session) -> None:
         own = str(client.make_url("")).rstrip("/")
         assert (await client.get("/secret/api/about", headers={"Origin": own})).status == 200
 
-    served(make_app(session, "secret"), action)
+    served(make_app([session], "secret"), action)
 
 
 def test_questions_and_mistakes(session: Session) -> None:
@@ -277,7 +383,7 @@ def test_questions_and_mistakes(session: Session) -> None:
         slots = await client.post("/t/api/slots", json={"ref": PLACE})
         assert np.load(io.BytesIO(await slots.read()))["slots"].shape == (4, 16)
 
-    served(make_app(session, "t"), action)
+    served(make_app([session], "t"), action)
 
 
 def test_pictures_are_read_with_care(session: Session) -> None:
@@ -308,7 +414,7 @@ def test_pictures_are_read_with_care(session: Session) -> None:
         assert refused.status == 413
         assert "too large" in (await refused.json())["error"]
 
-    served(make_app(session, "t"), action)
+    served(make_app([session], "t"), action)
 
 
 def test_the_newest_edit_wins(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,7 +443,7 @@ def test_the_newest_edit_wins(session: Session, monkeypatch: pytest.MonkeyPatch)
         assert drawn == [3]
         await busy
 
-    served(make_app(session, "t"), action)
+    served(make_app([session], "t"), action)
 
 
 def test_a_port_in_use_names_another() -> None:
@@ -363,7 +469,7 @@ def test_the_page_as_one_file(session: Session) -> None:
     match = re.search(r"<script type=\"application/json\" id=\"data\">(.*?)</script>", page, re.DOTALL)
     assert match
     data = json.loads(match[1])
-    assert data["about"]["splits"] == {"test": 2}
+    assert data["about"]["models"][0]["splits"] == {"test": 2}
     assert list(data["view"]) == ['[["index",0],["split","test"]]', '[["index",1],["split","test"]]']
     assert data["view"]['[["index",1],["split","test"]]'] == session.view({"split": "test", "index": 1})
 
@@ -382,7 +488,6 @@ def test_every_element_that_the_script_names_is_in_the_page() -> None:
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_model(coloring(), tmp_path / "model")
     for words, text in (
-        ([], "name one run folder"),
         ([str(tmp_path / "none")], "none"),
         ([str(tmp_path), "data=tetrominos"], "tetrominoes"),
         ([str(tmp_path), "--export", "page.txt"], "ends in .html"),
@@ -417,7 +522,7 @@ def test_ctrl_c_ends_the_server_at_once(tmp_path: Path) -> None:
         with urllib.request.urlopen(url, timeout=60) as page:
             assert b"objectscape explore" in page.read()
         with urllib.request.urlopen(url + "api/about", timeout=60) as answer:
-            assert json.load(answer)["model"] == "ColoringAutoencoder"
+            assert json.load(answer)["models"][0]["model"] == "ColoringAutoencoder"
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
         assert process.stderr is not None

@@ -96,6 +96,8 @@ def test_it_learns_and_sets_frames_of_the_last_contents(frames: Any) -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0]
+    with posterior_means():
+        output = learning(scene)
     width = {"translation": 10, "scale": 12, "rotation": 13}[frames]
     assert output.slots.shape == (4, 3, width)
     assert output.step_slots.shape == (4, 3, 3, width)

@@ -109,6 +109,12 @@ def test_no_recipe_demands_16_bits() -> None:
     assert load(["recipe=genesis/tiny"]).trainer.precision == "auto"
 
 
+def test_gradients_are_clipped_in_bfloat16(tmp_path: Path, bf16_cpu: pytest.MonkeyPatch) -> None:
+    words = ["recipe=slot_attention/tiny", *TINY, "trainer.accelerator=cpu", f"run_dir={tmp_path}/run"]
+    assert load(words).trainer.gradient_clip_val
+    assert main(["train", *words, "trainer.precision=bf16-mixed"]) == 0
+
+
 @pytest.mark.parametrize("isa", ["AVX2", ""])
 def test_the_run_says_what_was_chosen(isa: str, tmp_path: Path, bf16_cpu: pytest.MonkeyPatch, caplog) -> None:
     """GENESIS has every kind of layer that matters: convolutions, an LSTM cell, an LSTM."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from objectscape.evaluation.asking import Evaluation
     from objectscape.evaluation.questions import Question
     from objectscape.explorer.session import Session
+    from objectscape.explorer.words import WordsSession
 
 
 def load(source: str | Path, **overrides: Any) -> nn.Module:
@@ -100,7 +101,8 @@ def explore(
 
     Args:
         run: a run folder, or a saved model as for `load`; without one, the first that comes with the package.
-        words: as on the command line: "data=multi_dsprites", "data.count=100", "model.slots=7".
+        words: as on the command line: further runs to stand beside it, and "data=multi_dsprites", "data.count=100",
+            "model.slots=7".
         serve: start the page's server, in a thread that ends with the program; without it only `session` and `export`.
         port: of 127.0.0.1; 0 takes any that is free.
         device: where to compute.
@@ -113,9 +115,10 @@ def explore(
     Raises:
         FileNotFoundError, ValueError: if there is no such model or data, or it does not divide images into objects.
     """
-    from objectscape.cli.explore import open_session
+    from objectscape.cli.explore import open_sessions
 
-    exploration = Exploration(open_session(run, list(words), device=device, seed=seed))
+    runs, options = [run, *(word for word in words if "=" not in word)], [word for word in words if "=" in word]
+    exploration = Exploration(open_sessions(runs, options, device=device, seed=seed))
     if serve:
         exploration.serve(port)
     return exploration
@@ -124,15 +127,16 @@ def explore(
 class Exploration:
     """What `explore` returns."""
 
-    def __init__(self, session: Session) -> None:
-        self.session = session
+    def __init__(self, sessions: list[Session] | list[WordsSession]) -> None:
+        self.sessions = sessions
+        self.session: Any = sessions[0]
         self.url: str | None = None
 
     def serve(self, port: int = 0) -> None:
         """Start the server in a thread of its own."""
         from objectscape.explorer.server import Serving
 
-        serving = Serving(self.session, port=port)
+        serving = Serving(self.sessions, port=port)
         serving.start()
         self.url = serving.url
 

@@ -6,6 +6,7 @@ import argparse
 import os
 import platform
 import webbrowser
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from objectscape.pretrained import FIRST, PREFIX, resolve
 if TYPE_CHECKING:
     from objectscape.data.dataset import SceneDataset
     from objectscape.explorer.session import Session
+    from objectscape.explorer.words import WordsSession
 
 PORT = 8760
 
@@ -39,6 +41,7 @@ def main(words: list[str]) -> int:
         "  objectscape explore                            # a model that comes with the package\n"
         "  objectscape explore RUN                        # a trained model, on the data it was trained on\n"
         "  objectscape explore RUN data=multi_dsprites    # on other data\n"
+        "  objectscape explore RUN RUN2                   # two models on the same scenes\n"
         "  objectscape explore RUN --export page.html     # one file for a talk, a paper, a web site",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -55,21 +58,19 @@ def main(words: list[str]) -> int:
     if options.export is not None and options.export.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"--export {options.export}: expected a file that ends in .html")
     folders = [word for word in options.words if "=" not in word] or [PREFIX + FIRST]
-    if len(folders) != 1:
-        raise ValueError(f"name one run folder or saved model: objectscape explore RUN; found {len(folders)}")
-    session = open_session(
-        folders[0], [word for word in options.words if "=" in word], device=device_of(options), seed=options.seed
+    sessions = open_sessions(
+        folders, [word for word in options.words if "=" in word], device=device_of(options), seed=options.seed
     )
     if options.export is not None:
         from objectscape.explorer.export import page_of
         from objectscape.files import write_text
 
-        write_text(options.export, page_of(session, scenes=options.scenes))
+        write_text(options.export, page_of(sessions[0], scenes=options.scenes))
         print(options.export)
         return 0
     from objectscape.explorer.server import Serving
 
-    serving = Serving(session, port=options.port)
+    serving = Serving(sessions, port=options.port)
 
     def ready() -> None:
         print(serving.url, flush=True)
@@ -83,15 +84,41 @@ def main(words: list[str]) -> int:
     return 0
 
 
-def open_session(folder: str | Path, words: list[str], *, device: str = "cpu", seed: int = 0) -> Session:
-    """The session of a run or a saved model, on its own data or on what `words` (data=..., model.x=y) say.
+def open_sessions(
+    folders: Sequence[str | Path], words: list[str], *, device: str = "cpu", seed: int = 0
+) -> list[Session] | list[WordsSession]:
+    """Sessions of runs or saved models, all on the data of the first, or on what `words` (data=..., model.x=y) say.
+
+    Raises:
+        FileNotFoundError, ValueError: if there is no such model, it has nothing to take hold of, or it does not fit the
+            data.
+    """
+    first = open_session(folders[0], words, device=device, seed=seed)
+    if len(folders) == 1:
+        return [first]  # type: ignore[return-value]
+    others = [open_session(folder, words, device=device, seed=seed, beside=first) for folder in folders[1:]]
+    return [first, *others]  # type: ignore[return-value]
+
+
+def open_session(
+    folder: str | Path,
+    words: list[str],
+    *,
+    device: str = "cpu",
+    seed: int = 0,
+    beside: Session | WordsSession | None = None,
+) -> Session | WordsSession:
+    """The session of a run or a saved model, on its own data, on what `words` (data=..., model.x=y) say, or on those of
+    the session that it stands `beside`.
 
     Raises:
         FileNotFoundError, ValueError: if there is no such model, it does not divide images into objects, or it does not
             fit the data that are asked for.
     """
     from objectscape.check import check_fit
+    from objectscape.contract import Decomposes, Translates
     from objectscape.explorer.session import Session
+    from objectscape.explorer.words import WordsSession
 
     path = resolve(folder)
     model_words, data_words = split_words(words)
@@ -102,6 +129,29 @@ def open_session(folder: str | Path, words: list[str], *, device: str = "cpu", s
         from objectscape.api import load
 
         model = load(folder, **_values(model_words))
+    given = ", ".join([repr(str(folder)), *(repr(word) for word in words)])
+    name = path.name if run.is_run() or path.is_dir() else str(folder)
+    if isinstance(model, Translates) and not isinstance(model, Decomposes):
+        if beside is not None:
+            raise ValueError(f"{folder} translates; beside another model it has nothing to show. Explore it alone.")
+        return WordsSession(model, name=name, device=device, seed=seed, source=given)
+    if isinstance(beside, WordsSession):
+        raise ValueError(f"a workspace is explored alone, not beside {folder}")
+    side = getattr(model, "image_size", None) or trained_size(path)
+    size = (side, side) if isinstance(side, int) else side
+    if beside is not None:
+        for split in beside.splits[:1]:
+            check_fit(model, beside.data(split))
+        return Session(
+            model,
+            dataset=beside.data if beside.splits else None,
+            splits=beside.splits,
+            name=name,
+            image_size=size,
+            device=device,
+            seed=seed,
+            source=given,
+        )
     data = None
     try:
         first = _split(run if run.is_run() else None, data_words, "test")
@@ -118,17 +168,15 @@ def open_session(folder: str | Path, words: list[str], *, device: str = "cpu", s
             raise
         note(f"no data ({error}); drop or paste pictures on the page")
         splits = []
-    side = getattr(model, "image_size", None) or trained_size(path)
-    given = [repr(str(folder)), *(repr(word) for word in words)]
     return Session(
         model,
         dataset=data,
         splits=splits,
-        name=path.name if run.is_run() or path.is_dir() else str(folder),
-        image_size=(side, side) if isinstance(side, int) else side,
+        name=name,
+        image_size=size,
         device=device,
         seed=seed,
-        source=", ".join(given),
+        source=given,
     )
 
 

@@ -139,7 +139,8 @@ def _read_text(sentence: str, n: int, rng: random.Random, domain: Any) -> Tensor
 
     from objectscape.data.synthetic import captions
     from objectscape.data.synthetic.simple_shapes import SimpleShapes
-    from objectscape.models.domains.text import Text, complete
+    from objectscape.models.domains.text import Text
+    from objectscape.nn.attribute_vectors import complete
 
     tokens = torch.from_numpy(captions.tokenize(sentence)).unsqueeze(0)
     if not isinstance(domain, Text):

@@ -11,17 +11,23 @@ from typing import Any
 
 from objectscape.contract import Generates
 from objectscape.explorer.session import SAMPLES, Session
+from objectscape.explorer.words import WordsSession
 
-MODULES = ("source.js", "address.js", "picture.js", "main.js")
+MODULES = ("source.js", "address.js", "picture.js", "words.js", "main.js")
 """In the order in which they need each other."""
 SCENES = 8
 
 
-def page_of(session: Session, *, scenes: int = SCENES) -> str:
+def page_of(session: Session | WordsSession, *, scenes: int = SCENES) -> str:
     """The page with the first scenes of the first split (and imagined ones), as HTML without any other file.
 
     Objects light up, are moved, removed, copied and exchanged by cutting and pasting; latents need the server.
+
+    Raises:
+        ValueError: for a workspace, which has nothing to show without the model.
     """
+    if isinstance(session, WordsSession):
+        raise ValueError("a page of words needs the model, so it cannot be one file; show it with objectscape explore")
     data = json.dumps(answers(session, scenes), separators=(",", ":")).replace("<", "\\u003c")
     page = {file.name: file.read_text() for file in (files("objectscape.explorer") / "page").iterdir()}
     script, style = bundle({name: page[name] for name in MODULES}), page["page.css"]
@@ -68,8 +74,8 @@ def answers(session: Session, scenes: int) -> dict[str, Any]:
             views[_key(ref, frame)] = session.view(ref, frame)
         if about["stages"]:
             stages[_key(ref, 0)] = session.stages(ref)
-    about |= {"splits": splits, "latent": [], "predicts": False}
-    return {"about": about, "view": views, "stages": stages}
+    about |= {"splits": splits, "latent": [], "predicts": False, "actions": None}
+    return {"about": {"models": [about]}, "view": views, "stages": stages}
 
 
 def _key(ref: dict[str, Any], frame: int) -> str:

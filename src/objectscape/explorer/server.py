@@ -15,7 +15,7 @@ import queue
 import secrets
 import socket
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -23,6 +23,7 @@ from aiohttp import web
 
 from objectscape.explorer.export import page_of
 from objectscape.explorer.session import Session
+from objectscape.explorer.words import WordsSession
 
 UPLOAD = 16 * 2**20
 """Largest picture file in bytes."""
@@ -74,58 +75,68 @@ def _settle(future: asyncio.Future[Any], result: Any, error: Exception | None) -
         future.set_exception(error)
 
 
-def make_app(session: Session, token: str) -> web.Application:
-    """The application; every address begins with /`token`/."""
+def make_app(sessions: Sequence[Session] | Sequence[WordsSession], token: str) -> web.Application:
+    """The application; every address begins with /`token`/.
+
+    A request's "model" is a number in `sessions`, 0 if it says nothing.
+    """
     work, newest = Worker(), {"edit": 0}
 
-    async def body(request: web.Request) -> dict[str, Any]:
+    async def body(request: web.Request) -> tuple[Any, dict[str, Any]]:
         try:
             values = await request.json()
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ValueError("the request is no JSON") from error
-        if not isinstance(values, dict) or not isinstance(values.get("ref"), dict):
+        if not isinstance(values, dict) or not isinstance(values.get("ref", {}), dict):
             raise ValueError("the request names no scene")
-        return values
+        number = _whole(values, "model") if "model" in values else 0
+        if not 0 <= number < len(sessions):
+            raise ValueError(f"there is no model {number}; there are {len(sessions)}")
+        return sessions[number], values
 
-    def question(ask: Callable[[dict[str, Any]], Any]) -> Handler:
+    def question(ask: Callable[[Any, dict[str, Any]], Any]) -> Handler:
         async def answer(request: web.Request) -> web.StreamResponse:
-            values = await body(request)
-            return web.json_response(await work(lambda: ask(values)))
+            session, values = await body(request)
+            if "ref" not in values:
+                raise ValueError("the request names no scene")
+            return web.json_response(await work(lambda: ask(session, values)))
 
         return answer
 
-    async def edit(request: web.Request) -> web.StreamResponse:
-        values = await body(request)
+    def newest_of(kind: str, ask: Callable[[Any, dict[str, Any]], Any]) -> Handler:
+        """A question of which only the last counts: one that waits while a newer comes is not worked on."""
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            session, values = await body(request)
+            number = newest[kind] = newest.get(kind, 0) + 1
+            found = await work(lambda: ask(session, values) if number == newest[kind] else None)
+            if found is None:
+                return web.json_response({"error": "a newer edit has taken its place"}, status=409)
+            return web.json_response(found)
+
+        return answer
+
+    def edit(session: Session, values: dict[str, Any]) -> dict[str, Any]:
         objects = values.get("objects")
         if not isinstance(objects, list) or not all(isinstance(thing, dict) for thing in objects):
             raise ValueError("the edit names no objects")
-        newest["edit"] += 1
-        number = newest["edit"]
-
-        def draw() -> dict[str, Any] | None:
-            if number != newest["edit"]:
-                return None
-            return session.edit(values["ref"], objects, _frame(values))
-
-        drawn = await work(draw)
-        if drawn is None:
-            return web.json_response({"error": "a newer edit has taken its place"}, status=409)
-        return web.json_response(drawn)
+        return session.edit(values.get("ref", {}), objects, _frame(values))
 
     async def about(request: web.Request) -> web.StreamResponse:
-        return web.json_response(await work(session.about))
+        return web.json_response({"models": await work(lambda: [session.about() for session in sessions])})
 
     async def picture(request: web.Request) -> web.StreamResponse:
         content = await request.read()
-        return web.json_response(await work(lambda: session.add_picture(content)))
+        found = await work(lambda: [session.add_picture(content) for session in sessions])
+        return web.json_response(found[0])  # named after its bytes, so the same for all
 
     async def slots(request: web.Request) -> web.StreamResponse:
-        values = await body(request)
-        content = await work(lambda: session.slots_npz(values["ref"], _frame(values)))
+        session, values = await body(request)
+        content = await work(lambda: session.slots_npz(values.get("ref", {}), _frame(values)))
         return web.Response(body=content, content_type="application/octet-stream")
 
     async def export(request: web.Request) -> web.StreamResponse:
-        content = await work(lambda: page_of(session))
+        content = await work(lambda: page_of(sessions[0]))
         return web.Response(text=content, content_type="text/html", headers={"Content-Disposition": "attachment"})
 
     page = {file.name: file.read_text() for file in (files("objectscape.explorer") / "page").iterdir()}
@@ -144,16 +155,22 @@ def make_app(session: Session, token: str) -> web.Application:
     for name in page:
         app.router.add_get(f"{base}/{name}", static(name))
     app.router.add_get(f"{base}/api/about", about)
-    app.router.add_post(f"{base}/api/view", question(lambda v: session.view(v["ref"], _frame(v))))
     app.router.add_post(f"{base}/api/picture", picture)
-    app.router.add_post(f"{base}/api/edit", edit)
-    app.router.add_post(
-        f"{base}/api/sliders", question(lambda v: session.sliders(v["ref"], _whole(v, "slot"), _frame(v)))
-    )
-    app.router.add_post(f"{base}/api/stages", question(lambda v: session.stages(v["ref"])))
-    app.router.add_post(f"{base}/api/predict", question(lambda v: session.predict(v["ref"], _whole(v, "context"))))
-    app.router.add_post(f"{base}/api/slots", slots)
     app.router.add_get(f"{base}/api/export", export)
+    if isinstance(sessions[0], WordsSession):
+        app.router.add_post(f"{base}/api/tell", newest_of("tell", lambda session, v: session.tell(v)))
+        return app
+    questions: dict[str, Callable[[Session, dict[str, Any]], Any]] = {
+        "view": lambda session, v: session.view(v["ref"], _frame(v)),
+        "sliders": lambda session, v: session.sliders(v["ref"], _whole(v, "slot"), _frame(v)),
+        "stages": lambda session, v: session.stages(v["ref"]),
+        "predict": lambda session, v: session.predict(v["ref"], _whole(v, "context")),
+        "imagine": lambda session, v: session.imagine(v["ref"], _frame(v), v.get("actions")),
+    }
+    for name, ask in questions.items():
+        app.router.add_post(f"{base}/api/{name}", question(ask))
+    app.router.add_post(f"{base}/api/edit", newest_of("edit", edit))
+    app.router.add_post(f"{base}/api/slots", slots)
     return app
 
 
@@ -209,15 +226,15 @@ def bind(port: int) -> socket.socket:
 
 
 class Serving:
-    """A session's page, served until `close`.
+    """The page of sessions, served until `close`.
 
     Args:
-        session: what is shown.
+        sessions: what is shown, the first in hand; with more than one, models of the same scenes.
         port: 0 takes any that is free.
     """
 
-    def __init__(self, session: Session, *, port: int = 0) -> None:
-        self.session = session
+    def __init__(self, sessions: Sequence[Session] | Sequence[WordsSession], *, port: int = 0) -> None:
+        self.sessions = sessions
         self._socket = bind(port)
         self._token = secrets.token_urlsafe(16)
         self.port: int = self._socket.getsockname()[1]
@@ -225,7 +242,7 @@ class Serving:
 
     async def serve(self, ready: Callable[[], None] | None = None) -> None:
         """Answer requests until the task is cancelled."""
-        runner = web.AppRunner(make_app(self.session, self._token), access_log=None, shutdown_timeout=0.1)
+        runner = web.AppRunner(make_app(self.sessions, self._token), access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         await web.SockSite(runner, self._socket).start()
         if ready is not None:

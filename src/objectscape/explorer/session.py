@@ -11,9 +11,8 @@ abilities. How an edit is made differs:
 
 from __future__ import annotations
 
-import hashlib
 import io
-import warnings
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,30 +20,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from objectscape.contract import Decomposes, Generates, Places, Predicts, abilities, see
 from objectscape.data.dataset import SceneDataset
-from objectscape.data.pictures import fit, to_rgb
 from objectscape.evaluation.edits import decoder_of, order_matters
 from objectscape.evaluation.pictures import decoded_stages
-from objectscape.explorer.views import colors_of, layers, png, scores_of, shown_slots, truth_of
+from objectscape.explorer.views import Pictures, colors_of, layers, png, scores_of, shown_slots, truth_of
 from objectscape.names import unknown
 from objectscape.nn.distributions import posterior_means
 from objectscape.scene import Decomposition, Scene
 
 KEPT = 24
-"""Scenes, and pictures of the user, that are remembered."""
+"""Scenes that are remembered."""
 RANGE_SCENES = 16
 """Scenes whose latents say how far a slider goes."""
 SLIDERS = 6
-SIZES = (16, 512)
-"""Sides in pixels between which a picture is brought if nothing is known of the model's images."""
-PIXELS = 40_000_000
-"""Largest picture that is read."""
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
-"""What a picture of the user may be: none of Pillow's rarer readers sees bytes from a browser."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +93,7 @@ class Session:
         self._dataset, self.splits = dataset, list(splits) if dataset else []
         self._data: dict[str, SceneDataset] = {}
         self._seen: OrderedDict[str, Seen] = OrderedDict()
-        self._uploads: OrderedDict[str, tuple[Scene, str]] = OrderedDict()
+        self._pictures = Pictures()
         self._ranges: Tensor | None = None
 
     def data(self, split: str) -> SceneDataset:
@@ -137,6 +128,26 @@ class Session:
             "source": self.source,
             "samples": isinstance(self.model, Generates),
             "predicts": isinstance(self.model, Predicts) and reads_clips,
+            "actions": self._actions(),
+        }
+
+    def _actions(self) -> dict[str, Any] | None:
+        """What may be done in a world with actions: names of the numbers, their ranges, and whether just one is 1."""
+        width = getattr(self.model, "action_size", 0)
+        if not width or not self.splits or not isinstance(self.model, Predicts):
+            return None
+        data = self.data(self.splits[0])
+        actions = data.batch(range(min(RANGE_SCENES, len(data)))).actions
+        if actions is None or actions.shape[-1] != width:
+            return None
+        rows = actions.flatten(0, -2).float()
+        named = re.search(r"float32:? ([a-z][\w ]*(?:, [a-z][\w ]*)+)(?: in |$)", data.spec.fields.get("actions", ""))
+        names = named[1].split(", ") if named else []
+        return {
+            "names": names if len(names) == width else [f"number {i + 1}" for i in range(width)],
+            "low": rows.amin(0).tolist(),
+            "high": rows.amax(0).tolist(),
+            "one": width > 1 and bool(((rows == 0) | (rows == 1)).all() and (rows.sum(1) <= 1).all()),
         }
 
     # Scenes
@@ -191,9 +202,9 @@ class Session:
         if "sample" in ref:
             return self._imagine(ref["sample"], index)
         if "picture" in ref:
-            if ref["picture"] not in self._uploads:
-                raise ValueError("this picture is no longer here; drop or paste it again")
-            scene, note = self._uploads[ref["picture"]]
+            pixels, note = self._pictures.get(ref["picture"])
+            clip = getattr(self.model, "reads_clips", False)  # of one frame
+            scene = Scene(image=pixels[None, None] if clip else pixels[None])
         else:
             dataset, note = self.data(str(ref.get("split"))), ""
             if not 0 <= index < len(dataset):
@@ -220,32 +231,7 @@ class Session:
         Raises:
             ValueError: if it is no picture, or too large a one.
         """
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused below, by its size
-                opened = Image.open(io.BytesIO(content), formats=FORMATS)
-            width, height = opened.size
-            if width * height > PIXELS:
-                raise Image.DecompressionBombError(f"it has {width} x {height} pixels; at most {PIXELS:,} are read")
-            opened.load()
-            image = to_rgb(ImageOps.exif_transpose(opened))
-        except Image.DecompressionBombError as error:
-            raise ValueError(f"this picture is too large: {error}") from error
-        except Exception as error:  # Pillow has a dozen types for damaged files
-            raise ValueError(f"this is no picture that can be read: expected {', '.join(FORMATS)}") from error
-        height, width = (min(max(side, SIZES[0]), SIZES[1]) for side in (image.height, image.width))
-        size = self.image_size or (height, width)
-        note = ""
-        if (image.height, image.width) != size:
-            note = f"cropped and resized from {image.width} x {image.height} to {size[1]} x {size[0]} pixels"
-        pixels = torch.from_numpy(np.array(fit(image, size, resize="crop"))).movedim(-1, 0)
-        if getattr(self.model, "reads_clips", False):
-            pixels = pixels[None]  # a clip of one frame
-        name = hashlib.sha256(content).hexdigest()[:16]
-        self._uploads[name] = (Scene(image=pixels[None].contiguous()), note)
-        while len(self._uploads) > KEPT:
-            self._uploads.popitem(last=False)
-        return {"picture": name}
+        return self._pictures.add(content, self.image_size)
 
     def _still(self, seen: Seen, frame: int) -> tuple[Scene, Decomposition]:
         """One frame (B = 1) of what was seen, without a time axis."""
@@ -503,6 +489,49 @@ class Session:
             "futures": [[png(frame) for frame in future] for future in futures],
         }
 
+    @torch.no_grad()
+    def imagine(self, ref: Mapping[str, Any], frame: int, actions: Any) -> list[dict[str, Any]]:
+        """What follows the frames up to `frame` if one acts as said: a film of {"name", "recon", "owners"}.
+
+        Args:
+            ref: a clip.
+            frame: the last that the model sees.
+            actions: a list of actions, each `action_size` numbers; the first leads to the first imagined frame.
+
+        Raises:
+            ValueError: if the model does not act, or the actions are no numbers.
+        """
+        width = getattr(self.model, "action_size", 0)
+        if not width or not isinstance(self.model, Predicts):
+            raise ValueError(f"{type(self.model).__name__} takes no actions")
+        seen = self.see(ref)
+        if seen.frames is None or not 0 <= frame < seen.frames:
+            raise ValueError(f"frame={frame}: expected a clip, and one of its frames")
+        good = isinstance(actions, list) and 0 < len(actions) <= LONGEST and all(isinstance(a, list) for a in actions)
+        if not good or any(len(action) != width for action in actions):
+            raise ValueError(f"expected 1 to {LONGEST} actions of {width} numbers each")
+        told = torch.tensor([[[_number(value, "action") for value in action] for action in actions]])
+        before = seen.scene.actions
+        known = Scene(
+            image=seen.scene.pixels[:, : frame + 1], actions=None if before is None else before[:, : frame + 1]
+        )
+        torch.manual_seed(self.seed)
+        future = self.model.predict(known, steps=len(actions), samples=1, actions=told.to(self.device))
+        slots = shown_slots(self._still(seen, frame)[1])
+        film = []
+        for step in range(len(actions)):
+            parts = layers(
+                Decomposition(
+                    recon=future.recon[:, 0, step],
+                    masks=future.masks[:, 0, step],
+                    components=future.components[:, 0, step],
+                    slots=future.slots[:, 0, step],
+                ),
+                slots,
+            )
+            film.append({"name": f"action {step + 1}", "recon": parts["recon"], "owners": parts["owners"]})
+        return film
+
     def slots_npz(self, ref: Mapping[str, Any], frame: int = 0) -> bytes:
         """slots (K, D), masks (K, H, W), components (K, 3, H, W), recon and image (3, H, W) as a NumPy archive."""
         scene, drawn = self._still(self.see(ref), frame)
@@ -519,6 +548,8 @@ class Session:
         return file.getvalue()
 
 
+LONGEST = 64
+"""Actions in a row."""
 SAMPLES = 8
 """Scenes that are imagined at once."""
 

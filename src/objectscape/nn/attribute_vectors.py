@@ -46,3 +46,19 @@ def to_rows(vector: Tensor, *, scale: Scale = "image", image_size: int = 32) -> 
     angle = torch.atan2(vector[:, 7], vector[:, 6]) % (2 * math.pi)
     kind = vector[:, :3].argmax(1).to(vector.dtype)
     return torch.cat([kind[:, None], lengths, angle[:, None], (vector[:, 8:11] + 1) / 2 * 255], 1)
+
+
+def complete(rows: Tensor, said: Tensor, drawn: Tensor) -> Tensor:
+    """Attribute rows with what a sentence leaves open taken from other rows.
+
+    Args:
+        rows: (B, 8) what was understood.
+        said: (B, 5) what was named; see `Text.understand`.
+        drawn: (B, 8) rows to fill in from.
+
+    Returns:
+        (B, 8).
+    """
+    shape, rotation, color, size, place = said.unbind(1)
+    keep = torch.stack([shape, place, place, size, rotation, color, color, color], 1)
+    return torch.where(keep, rows, drawn)

@@ -128,12 +128,14 @@ def fit(config: DictConfig, run: RunFolder, *, resume: bool = False) -> nn.Modul
             f"{run.path} has already done {start} of trainer.max_steps={config.trainer.max_steps} steps; "
             "give a larger trainer.max_steps to continue it"
         )
+    # Lightning refuses to clip the gradients of one that could unscale them itself, though bf16 needs no scaling
+    fused = not (precision.setting.endswith("mixed") and config.trainer.get("gradient_clip_val"))
     task = Task(
         model,
-        optimizer=_maker(config.optimizer),
+        optimizer=_maker(config.optimizer, fused=fused),
         schedule=build(config.schedule, "schedule"),
         seed=config.seed,
-        groups={name: _group(options) for name, options in config.groups.items()},
+        groups={name: _group(options, fused=fused) for name, options in config.groups.items()},
         controller=build(config.geco, "geco"),
         compile=config.compile,
         log_every=config.every.log,
@@ -271,10 +273,10 @@ def _finish(run: RunFolder, checkpoint: dict[str, Any], train_data: SceneDataset
     return model
 
 
-def _maker(description: DictConfig) -> Callable[..., torch.optim.Optimizer]:
-    """What makes the optimizer of a description from parameter groups; Adam in one kernel unless stated otherwise."""
+def _maker(description: DictConfig, *, fused: bool) -> Callable[..., torch.optim.Optimizer]:
+    """What makes the optimizer of a description from parameter groups; Adam in one kernel if `fused`."""
     cls, options = resolve(description, "optimizer")
-    if cls in (torch.optim.Adam, torch.optim.AdamW) and not {"foreach", "differentiable"} & options.keys():
+    if fused and cls in (torch.optim.Adam, torch.optim.AdamW) and not {"foreach", "differentiable"} & options.keys():
         options = {"fused": True, **options}
     return partial(cls, **options)
 
@@ -298,10 +300,10 @@ def _say_precision(precision: Precision, before: str | None) -> None:
         log.warning("this run was in %s so far; its numbers will be another run of the same distribution", before)
 
 
-def _group(options: DictConfig) -> Any:
+def _group(options: DictConfig, *, fused: bool) -> Any:
     """Options of the run's optimizer, or what makes an optimizer of its own."""
     if "_target_" in options:
-        return _maker(options)
+        return _maker(options, fused=fused)
     return OmegaConf.to_container(options, resolve=True)
 
 

@@ -1,4 +1,4 @@
-// What happened is in the address, after "#": scene, frame, edits. A link or a reload gives the same view.
+// What happened is in the address, after "#": scene, frame, edits, the model in hand, actions. A link or a reload gives the same view.
 
 const whole = (text) => (/^\d+$/.test(text ?? "") ? Number(text) : 0);
 
@@ -11,7 +11,10 @@ export function readAddress(fallback) {
   else if (kind && first) ref = { split: kind, index: whole(first) };
   let edits = [];
   try { edits = JSON.parse(values.get("edits") ?? "[]"); } catch { /* an address that was cut off */ }
-  return { ref, frame: whole(values.get("frame")), edits: Array.isArray(edits) ? edits : [] };
+  let actions = [];
+  try { actions = JSON.parse(values.get("actions") ?? "[]"); } catch { /* likewise */ }
+  return { ref, frame: whole(values.get("frame")), edits: Array.isArray(edits) ? edits : [], model: whole(values.get("model")),
+    actions: Array.isArray(actions) ? actions : [] };
 }
 
 export function sceneText(ref) {
@@ -20,10 +23,12 @@ export function sceneText(ref) {
   return `${ref.split}/${ref.index}`;
 }
 
-export function writeAddress(ref, frame, edits) {
+export function writeAddress(ref, frame, edits, model = 0, actions = []) {
   const values = new URLSearchParams({ scene: sceneText(ref) });
   if (frame) values.set("frame", frame);
   if (edits.length) values.set("edits", JSON.stringify(edits));
+  if (model) values.set("model", model);
+  if (actions.length) values.set("actions", JSON.stringify(actions));
   history.replaceState(null, "", `#${values}`);
 }
 

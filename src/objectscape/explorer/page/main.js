@@ -1,11 +1,14 @@
 // The page: what is shown, and what hands and keys do with it.
 
-import { addPicture, ask, askAbout, keyOf, online, pageFile, slotsFile } from "./source.js";
+import { addPicture, ask, askAbout, keyOf, online, pageFile, slotsFile, takeInHand } from "./source.js";
 import { brief, edited, readAddress, sceneText, writeAddress } from "./address.js";
+import { showPictureInWords, startWords } from "./words.js";
 import { buildUp, compose, draw, NOBODY, readLayers, readPicture, under } from "./picture.js";
 
 const $ = (id) => document.getElementById(id);
-let about = null;
+let models = [], inHandNow = 0;  // all that are shown, and which of them is taken hold of
+let about = null;       // of that one
+let acts = [];          // actions chosen so far
 let view = null;        // what the server said of the scene
 let base = null;        // its layers, as arrays
 let image = null;       // the pixels that the model saw
@@ -29,11 +32,11 @@ const guarded = (action) => async (...values) => {
 
 // Scenes
 
-async function fetchView(ref, frame = 0) {
-  const key = `${keyOf(ref)}@${frame}`;
+async function fetchView(ref, frame = 0, model = inHandNow) {
+  const key = `${model}:${keyOf(ref)}@${frame}`;
   if (!views.has(key)) {
     if (views.size > 60) views.clear();
-    const found = await ask("view", { ref, frame });
+    const found = await ask("view", { ref, frame, model });
     views.set(key, { view: found, base: await readLayers(found), image: await readPicture(found.image) });
   }
   return views.get(key);
@@ -48,6 +51,7 @@ async function open(ref, frame = 0, edits = []) {
   if (number !== loads) return;  // another scene was asked for meanwhile
   ({ view, base, image } = found);
   film = null;
+  acts = [];
   if (!same) { chosen = null; $("futures").hidden = true; stop(); }
   past = [];
   objects = view.slots.map(fresh);
@@ -71,13 +75,76 @@ function showScene() {
   if ("split" in ref) { $("split").value = ref.split; $("index").value = ref.index; $("index").max = about.splits[ref.split] - 1; }
   $("true").hidden = !view.truth;
   if (view.truth) readPicture(view.truth).then((pixels) => draw($("truth"), pixels, base.height, base.width));
-  $("numbers").hidden = !Object.keys(view.scores).length;
-  $("scores").replaceChildren(...Object.entries(view.scores).flatMap(([name, value]) => [element("dt", name), element("dd", String(value))]));
+  guarded(showBeside)();
   const title = "sample" in ref ? `Imagined scene ${ref.index + 1}` : "picture" in ref ? "Your picture" : `Scene ${ref.index}`;
   say(view.note ? `${title}: ${view.note}.` : `${title}.`);
   $("predict").hidden = !(about.predicts && view.frames && online);
+  showActions();
   showTime();
 }
+
+// The other models, each on the same scene, and the scores of all.
+const besides = [];  // {canvas, found} of the others
+
+async function showBeside() {
+  const { ref, frame } = view;
+  const own = { name: about.name, scores: view.scores };
+  const others = "sample" in ref ? [] : models.map((_, number) => number).filter((number) => number !== inHandNow);
+  const found = await Promise.all(others.map((number) => fetchView(ref, frame, number)));
+  if (keyOf(ref) !== keyOf(view.ref) || frame !== view.frame) return;
+  for (const old of document.querySelectorAll("figure.beside")) old.remove();
+  besides.length = 0;
+  others.forEach((number, i) => {
+    const figure = element("figure", "", { className: "beside" });
+    const canvas = document.createElement("canvas");
+    canvas.setAttribute("role", "img");
+    canvas.setAttribute("aria-label", `What ${models[number].name} draws`);
+    const caption = element("figcaption", `What ${models[number].name} draws`);
+    caption.append(element("button", "Take hold", { type: "button", title: "Key M", onclick: () => takeHold(number) }));
+    figure.append(canvas, caption);
+    $("true").before(figure);
+    const paintIt = (which) => draw(canvas, found[i].base.recon, found[i].base.height, found[i].base.width,
+      { owners: found[i].base.owners, lit: which, colors: found[i].view.colors });
+    canvas.onpointermove = (event) => {
+      const [x, y] = under(canvas, event, found[i].base.height, found[i].base.width);
+      const owner = found[i].base.owners[y * found[i].base.width + x];
+      paintIt(owner === undefined || owner === NOBODY ? null : owner);
+    };
+    canvas.onpointerleave = () => paintIt(null);
+    paintIt(null);
+    besides.push({ name: models[number].name, scores: found[i].view.scores });
+  });
+  showScores([own, ...besides]);
+  $("drawn").textContent = drawnCaption();
+}
+
+const drawnCaption = () => (models.length > 1 ? `What ${about.name} draws` : "What the model draws");
+
+function showScores(columns) {
+  const names = [...new Set(columns.flatMap((column) => Object.keys(column.scores)))];
+  $("numbers").hidden = !names.length;
+  const head = element("tr", "");
+  head.append(element("th", "score"), ...columns.map((column) => element("th", column.name, { scope: "col" })));
+  const top = document.createElement("thead"), body = document.createElement("tbody");
+  top.append(head);
+  body.append(...names.map((name) => {
+    const row = element("tr", "");
+    row.append(element("th", name, { scope: "row" }), ...columns.map((column) => element("td", String(column.scores[name] ?? "–"))));
+    return row;
+  }));
+  $("scores").replaceChildren(...(columns.length > 1 ? [top] : []), body);
+}
+
+const takeHold = guarded(async (number) => {
+  if (number === inHandNow || !models[number]) return;
+  const { ref, frame } = view;
+  inHandNow = number;
+  about = models[number];
+  takeInHand(number);
+  showAbilities();
+  view = null;
+  await open("sample" in ref && !about.samples ? { split: Object.keys(about.splits)[0], index: 0 } : ref, frame);
+});
 
 function element(tag, text, properties = {}) {
   const made = document.createElement(tag);
@@ -88,7 +155,7 @@ function element(tag, text, properties = {}) {
 // Edits. By the latent where the model can; else the page cuts the object out and pastes it.
 
 const can = (edit) => about.latent.includes(edit);
-const viewOf = (thing) => (thing.from ? views.get(`${keyOf(thing.from)}@0`) : { view, base });
+const viewOf = (thing) => (thing.from ? views.get(`${inHandNow}:${keyOf(thing.from)}@0`) : { view, base });
 function movable(thing) {
   const { view: from } = viewOf(thing);
   return can("move") && from.movable[from.slots.indexOf(thing.slot)];
@@ -164,10 +231,12 @@ async function redrawOnce() {
     : latent ? "Drawn by the model from edited latents."
     : cut ? "Cut out of the picture and pasted: no latent was changed."
     : movablesText();
-  writeAddress(view.ref, view.frame, objects.filter(edited).map(brief));
+  remember();
   paint();
   showTiles();
 }
+
+const remember = () => writeAddress(view.ref, view.frame, objects.filter(edited).map(brief), inHandNow, acts);
 
 function movablesText() {
   if (!online) return "Drag an object. In this file it is cut out of the picture; the server edits latents.";
@@ -203,6 +272,7 @@ function duplicate() {
     all.push({ ...original, copy: true, gone: false, dx: original.dx + Math.round(base.width / 8), set: { ...original.set } });
     chosen = all.length - 1;
   });
+  guarded(showSliders)();
 }
 
 function undo() {
@@ -294,6 +364,8 @@ function showTiles() {
     const count = now.owners.reduce((sum, owner) => sum + (owner === i), 0);
     const title = thing.from ? `From ${sceneText(thing.from)}` : thing.copy ? `Copy of slot ${thing.slot}` : `Slot ${thing.slot}`;
     const facts = [`${percent(count / now.owners.length)} of the pixels`];
+    const sure = from.sure?.[at];
+    if (typeof sure === "number") facts.push(`sure of them ${percent(sure)}`);
     if (from.present) facts.push(`present ${from.present[at]}`);
     if (thing.gone) facts.push("removed");
     if (moved(thing)) facts.push(`moved ${Math.round(thing.dx)}, ${Math.round(thing.dy)}`);
@@ -416,7 +488,7 @@ function showTime() {
   $("frame").value = film ? film.at : view.frame;
   $("moment").textContent = film ? `${film.at + 1} of ${frames}: ${film.frames[film.at].name}` : `Frame ${view.frame + 1} of ${frames}`;
   $("close").hidden = !film;
-  $("drawn").textContent = film ? film.title : "What the model draws";
+  $("drawn").textContent = film ? film.title : drawnCaption();
 }
 
 async function goTo(at) {
@@ -450,6 +522,8 @@ function openFilm(title, frames) {
 }
 
 function closeFilm() {
+  acts = [];
+  remember();
   film = null;
   stop();
   showTime();
@@ -485,6 +559,85 @@ const predict = guarded(async () => {
   $("futures").replaceChildren(table);
   $("futures").hidden = false;
   say(`Three futures after ${found.context} frames, beside the truth.`);
+});
+
+// Actions: each press chooses the next one, and the model imagines what follows
+
+function showActions() {
+  $("act").hidden = !(about.actions && view.frames && online);
+  if ($("act").hidden) return;
+  const { names, low, high, one } = about.actions;
+  $("which-label").hidden = !one;
+  $("action-numbers").hidden = one;
+  if (one) {
+    if ($("which").options.length !== names.length) $("which").replaceChildren(...names.map((name, i) => new Option(name, String(i))));
+  } else if ($("action-numbers").children.length !== names.length) {
+    $("action-numbers").replaceChildren(...names.map((name, i) => {
+      const label = element("label", name);
+      label.append(Object.assign(document.createElement("input"),
+        { type: "range", min: low[i], max: high[i], step: (high[i] - low[i]) / 100 || 1, value: (low[i] + high[i]) / 2 }));
+      return label;
+    }));
+  }
+  showActed();
+}
+
+function showActed() {
+  const { names, one } = about.actions;
+  const told = acts.map((act) => (one ? names[act.indexOf(1)] : act.map((value) => value.toFixed(2)).join(" ")));
+  $("acted").textContent = told.length ? `Actions after frame ${view.frame + 1}: ${told.join("; ")}.`
+    : one ? "Left and right choose an action, Act or Enter does it."
+    : "Arrows set the last two numbers as far as they go; a chosen object sets the first two to its place.";
+  $("take-back").disabled = !acts.length;
+}
+
+function actionNow() {
+  const { names, one } = about.actions;
+  if (one) return names.map((_, i) => (i === Number($("which").value) ? 1 : 0));
+  return [...$("action-numbers").querySelectorAll("input")].map((input) => Number(input.value));
+}
+
+function centerOf(number) {
+  let x = 0, y = 0, count = 0;
+  base.owners.forEach((owner, p) => { if (owner === number) { x += p % base.width; y += Math.floor(p / base.width); count += 1; } });
+  return count ? [(x / count + 0.5) / base.width, (y / count + 0.5) / base.height] : null;
+}
+
+function arrowAct(key) {
+  const { names, low, high, one } = about.actions;
+  if (one) {
+    if (key === "ArrowUp" || key === "ArrowDown") return;
+    $("which").value = String((Number($("which").value) + (key === "ArrowRight" ? 1 : names.length - 1)) % names.length);
+    return;
+  }
+  const inputs = [...$("action-numbers").querySelectorAll("input")], last = inputs.length - 1;
+  const set = (i, share) => { inputs[i].value = low[i] + share * (high[i] - low[i]); };
+  const center = chosen !== null && last === 3 ? centerOf(chosen) : null;
+  if (center) center.forEach((share, i) => set(i, share));
+  const across = { ArrowLeft: 0, ArrowRight: 1 }[key], along = { ArrowUp: 0, ArrowDown: 1 }[key];
+  if (last > 0) { set(last - 1, across ?? 0.5); set(last, along ?? 0.5); } else set(0, across ?? along);
+  act();
+}
+
+const act = () => imagineActs([...acts, actionNow()]);
+
+const imagineActs = guarded(async (wanted) => {
+  const at = view;
+  if (!wanted.length) { closeFilm(); showActed(); return; }
+  const steps = await ask("imagine", { ref: view.ref, frame: view.frame, actions: wanted });
+  if (at !== view) return;
+  const frames = [];
+  for (const step of steps) {
+    const layers = await readLayers({ ...step, size: [base.height, base.width] });
+    frames.push({ name: step.name, recon: layers.recon, owners: layers.owners });
+  }
+  stop();
+  film = { title: "What the model imagines after these actions", frames, at: frames.length - 1 };
+  acts = wanted;
+  remember();
+  paint();
+  showTime();
+  showActed();
 });
 
 // Taking things along
@@ -541,6 +694,7 @@ const imagine = guarded(async () => {
 });
 
 const take = guarded(async (file) => {
+  if (about.words) { await showPictureInWords(file); return; }
   if (!online) throw new Error("Pictures need the server: objectscape explore");
   if (file.size > 16 * 2 ** 20) throw new Error("The file is too large; at most 16 MB are read.");
   say(`Reading ${file.name || "the picture"} …`);
@@ -561,13 +715,17 @@ addEventListener("paste", (event) => {
 
 const KEYS = {
   n: () => step(1), p: () => step(-1), d: duplicate, x: openOther, z: undo, r: reset, i: imagine, s: showStages,
+  m: () => models.length > 1 && takeHold((inHandNow + 1) % models.length), a: () => { if (!$("act").hidden) $("pad").focus(); },
   b: () => openFilm("Object by object", buildUp(base)), "?": () => $("keys").showModal(), Delete: remove, Backspace: remove,
   Escape: () => (film ? closeFilm() : choose(null)),
 };
 
 addEventListener("keydown", (event) => {
   if (!view || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
-  if (event.target.matches("input, select, textarea")) return;
+  if (event.target.matches("input:not([type=range]), select, textarea")) return;
+  if (event.target.matches("input[type=range]") && /^(Arrow|Home|End|Page)/.test(event.key)) return;
+  if (event.target.closest("#pad") && event.key.startsWith("Arrow")) { arrowAct(event.key); event.preventDefault(); return; }
+  if (event.target.id === "pad" && event.key === "Enter") { act(); return; }
   const arrows = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
   if (event.key in arrows && chosen !== null) {
     const far = event.shiftKey ? 5 : 1;
@@ -597,25 +755,49 @@ function wire() {
   $("other-index").onchange = showOther;
   $("frame").oninput = () => { stop(); guarded(goTo)(Number($("frame").value)); };
   $("file").onchange = () => { if ($("file").files[0]) take($("file").files[0]); $("file").value = ""; };
+  for (const arrow of $("pad").children) arrow.onclick = () => arrowAct(arrow.dataset.arrow);
+  $("do").onclick = act;
+  $("take-back").onclick = () => imagineActs(acts.slice(0, -1));
+  showAbilities();
+}
+
+function showAbilities() {
   const has = { data: Object.keys(about.splits).length, samples: about.samples, online };
   for (const part of document.querySelectorAll("[data-if]")) part.hidden = !has[part.dataset.if];
   $("stages").hidden = !about.stages;
-}
-
-addEventListener("hashchange", () => {
-  const split = Object.keys(about.splits)[0];
-  const { ref, frame, edits } = readAddress({ split, index: 0 });
-  guarded(open)(ref, frame, edits);
-});
-
-guarded(async () => {
-  about = await askAbout();
-  wire();
   const data = about.data ? `, ${about.data.name}` : "";
   $("about").textContent = `${about.name}: ${about.model}${data}`;
   document.title = `${about.name} – objectscape explore`;
-  const split = Object.keys(about.splits)[0];
-  const { ref, frame, edits } = readAddress(split ? { split, index: 0 } : about.samples ? { sample: 0, index: 0 } : null);
+}
+
+async function openAddress(fallback) {
+  const { ref, frame, edits, model, actions } = readAddress(fallback);
   if (!ref) { say("There is no data set. Open, drop or paste a picture."); return; }
+  if (models[model]) { inHandNow = model; about = models[model]; takeInHand(model); showAbilities(); }
   await open(ref, frame, edits);
+  if (actions.length && !$("act").hidden) await imagineActs(actions);
+}
+
+const firstScene = () => {
+  const split = Object.keys(about.splits)[0];
+  return split ? { split, index: 0 } : about.samples ? { sample: 0, index: 0 } : null;
+};
+
+addEventListener("hashchange", () => {
+  if (!about) return;
+  if (about.words) location.reload();
+  else guarded(openAddress)(firstScene());
+});
+
+guarded(async () => {
+  ({ models } = await askAbout());
+  about = models[0];
+  if (about.words) {
+    $("about").textContent = `${about.name}: ${about.model}`;
+    document.title = `${about.name} – objectscape explore`;
+    await startWords(about, say, guarded);
+    return;
+  }
+  wire();
+  await openAddress(firstScene());
 })();

@@ -4,6 +4,9 @@ const inside = document.getElementById("data");
 const stored = inside ? JSON.parse(inside.textContent) : null;
 export const online = !stored;
 
+let inHand = 0;
+export function takeInHand(number) { inHand = number; }
+
 export const keyOf = (ref) => JSON.stringify(Object.entries(ref).sort());
 
 async function refuse(answer) {
@@ -30,13 +33,14 @@ export async function askAbout() {
   return answer.ok ? answer.json() : refuse(answer);
 }
 
+// `body.model` says which of the models is asked; without it, the one in hand.
 export async function ask(name, body) {
-  if (!stored) return (await post(name, body)).json();
+  if (!stored) return (await post(name, { model: inHand, ...body })).json();
   const found = stored[name]?.[keyOf(body.ref) + (body.frame ? `@${body.frame}` : "")];
   if (!found) throw new Error(name === "view" ? "this scene is not in this file" : "this needs the server: objectscape explore");
   return found;
 }
 
 export const addPicture = async (file) => (await post("picture", file, true)).json();
-export const slotsFile = async (body) => (await post("slots", body)).blob();
+export const slotsFile = async (body) => (await post("slots", { model: inHand, ...body })).blob();
 export const pageFile = async () => (await fetch("api/export")).blob();

@@ -131,19 +131,3 @@ class Text(Domain):
         parts["grammar"] = (words.mean(0) * full).sum() / full.sum().clamp_min(1)
         total = torch.stack(list(parts.values())).sum()
         return Losses(total=total, terms={name: value.detach() for name, value in parts.items()})
-
-
-def complete(rows: Tensor, said: Tensor, drawn: Tensor) -> Tensor:
-    """Attribute rows with what a sentence leaves open taken from other rows.
-
-    Args:
-        rows: (B, 8) what was understood.
-        said: (B, 5) what was named; see `Text.understand`.
-        drawn: (B, 8) rows to fill in from.
-
-    Returns:
-        (B, 8).
-    """
-    shape, rotation, color, size, place = said.unbind(1)
-    keep = torch.stack([shape, place, place, size, rotation, color, color, color], 1)
-    return torch.where(keep, rows, drawn)
