@@ -12,9 +12,10 @@ from PIL import Image
 from objectscape.cli import main
 from objectscape.data.matched import MatchedOrder, reveal
 from objectscape.data.synthetic.simple_shapes import SimpleShapes
+from objectscape.evaluation.questions.translate import Translate
 from objectscape.metrics.attribute_probe import AttributeProbe, live_dimensions, unexplained
 from objectscape.metrics.attributes import attribute_errors
-from objectscape.models.domains.attributes import Attributes
+from objectscape.models.domains.attributes import Attributes, AttributeVAE
 from objectscape.models.domains.latents import SavedLatents
 from objectscape.models.domains.visual_vae import VisualVAE
 from objectscape.models.global_workspace import GlobalWorkspace
@@ -116,6 +117,20 @@ def test_perfect_translation_beats_shuffled_pairs() -> None:
     with torch.no_grad():
         found = model.decode(model.encode(batch, "a"), "b")
     assert (found - b).square().mean() < 0.5 * (found[torch.randperm(256)] - b).square().mean()
+
+
+def test_numbers_that_only_attributes_tell() -> None:
+    batch: Any = SimpleShapes(count=400, domains=["attr"], unpaired=True).batch(range(400))
+    rows = batch.domains["attr"]
+    assert rows.shape == (400, 9)
+    domain = AttributeVAE(unpaired=1)
+    assert torch.equal(domain.decode(domain.encode(rows))[:, 8], rows[:, 8])
+    question = Translate(probe_rows=0)
+    guess = torch.cat([rows[:, :8], torch.full((400, 1), 0.5)], 1)
+    question.update(batch, {"decoded": {"attr>attr": rows, "v>attr": guess}, "states": {}, "terms": {}})
+    scores = question.compute(workspace()).scores
+    assert scores["attr_to_attr_unpaired"].mean == 0
+    assert scores["v_to_attr_unpaired"].mean == pytest.approx(0.25, abs=0.02)
 
 
 def test_selection_trusts_the_domain_without_noise() -> None:

@@ -98,6 +98,7 @@ class SimpleShapes(SyntheticScenes):
         image_size: pixels.
         domains: which of `DOMAINS` an item has.
         open_sentences: share of the sentences that leave attributes open and follow no template.
+        unpaired: attributes end in a ninth number, in [0, 1), that no other domain tells.
         matched: share of the training rows (or, above 1, their number) that are known in all domains at once.
         matched_part: share of a training batch that is matched rows; the rest is rows of one domain each.
         hole: {attribute: (low, high)} held out: no row lies in it; see `simple_shapes_tasks.inside`.
@@ -116,6 +117,7 @@ class SimpleShapes(SyntheticScenes):
         image_size: int = 32,
         domains: Sequence[str] = ("v", "attr"),
         open_sentences: float = 0.0,
+        unpaired: bool = False,
         matched: float = 1.0,
         matched_part: float = 0.75,
         hole: Mapping[str, Bounds] | None = None,
@@ -129,14 +131,14 @@ class SimpleShapes(SyntheticScenes):
             raise ValueError("in_hole=true needs a hole, for example data.hole.rotation=[0,2.1]")
         self.domains, self.image_size, self.open_sentences = list(domains), image_size, open_sentences
         self.matched_part, self.hole, self.in_hole = matched_part, dict(hole or {}), in_hole
+        self.unpaired = unpaired
         self.pairs = pairs_of(matched, self.count, split)
         self.spec = Spec(
             name="simple_shapes",
             image_size=(image_size, image_size),
             splits={**PUBLISHED, split: self.count},
-            fields={
-                f"domains/{name}": DOMAINS[name].replace("H, W", f"{image_size}, {image_size}") for name in domains
-            },
+            fields={f"domains/{name}": DOMAINS[name].replace("H, W", f"{image_size}, {image_size}") for name in domains}
+            | ({"domains/attr": DOMAINS["attr"].replace("(8,)", "(9,)") + ", a number of its own"} if unpaired else {}),
             max_objects=1,
             license="Apache-2.0 (rendered by objectscape; the words are of attributes-to-language, MIT)",
             source="rendered after Simple Shapes (Devillers et al., 2023, arXiv 2306.15711)",
@@ -177,7 +179,7 @@ class SimpleShapes(SyntheticScenes):
             kind, color = labels[:, 0].long(), labels[:, 5:8]
             found["v"] = render(kind, x, y, size, rotation, color, image_size=self.image_size)[0]
         if "attr" in self.domains:
-            found["attr"] = labels[:, :8]
+            found["attr"] = torch.cat([labels[:, :8], labels[:, 11:]], 1) if self.unpaired else labels[:, :8]
         if set(self.domains) & {"t", "grammar", "said"}:
             words = self._speak(draws)
             found |= {name: words[name].to(device) for name in ("t", "grammar", "said") if name in self.domains}
@@ -215,6 +217,7 @@ class SimpleShapes(SyntheticScenes):
             image_size=self.image_size,
             domains=self.domains,
             open_sentences=self.open_sentences,
+            unpaired=self.unpaired,
             hole=self.hole,
         )
 

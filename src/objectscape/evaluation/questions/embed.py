@@ -61,7 +61,7 @@ class Embed(Question):
     headline = ("mse", "vector_mse", "told_class", "told_position", *(f"probe_{name}" for name in ERRORS))
     look: Callable[[nn.Module, Any], Any] = staticmethod(_look)
 
-    def __init__(self, *, rows: int = 20000, steps: int = 2000) -> None:
+    def __init__(self, *, rows: int = 60000, steps: int = 5000) -> None:
         self.rows, self.steps, self.means, self.domain = rows, steps, Means(), ""
         self.latents: list[Tensor] = []
         self.true: list[Tensor] = []

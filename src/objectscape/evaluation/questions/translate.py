@@ -16,6 +16,7 @@ from objectscape.evaluation.questions.attribute_scores import ERRORS, learn_prob
 from objectscape.evaluation.questions.question import Answer, Means, Question, Score, higher, lower, neither
 from objectscape.metrics.attribute_probe import live_dimensions, unexplained
 from objectscape.metrics.attributes import WORDS, attribute_errors, attribute_words, recall
+from objectscape.nn.attribute_vectors import WIDTH
 from objectscape.nn.odd_one_out import distance_logits
 from objectscape.scene import Multimodal, Tensors
 
@@ -112,6 +113,7 @@ class Translate(Question):
             f"<domain>_own_{name}": meaning._replace(text=f"A probe of the domain's own latent. {meaning.text}")
             for name, meaning in ERRORS.items()
         },
+        "<route>_unpaired": lower("Error of the numbers that only attributes tell, in [0, 1); .25 for their mean."),
         "<route>_ratio_<attribute>": lower("Error over that of a probe of the source's latent; 1: nothing is lost."),
         "<route>_ratio_mse": lower("Squared error over that of the domain's own reconstruction."),
         "<route>_r2": higher("R2 of the translated latent, mean over its live dimensions."),
@@ -133,7 +135,7 @@ class Translate(Question):
     headline = ("v_to_attr_class", "v_to_attr_rotation", "attr_to_v_mse", "v_to_t_word_shape", "t_to_v_mse")
     look: Callable[[nn.Module, Any], Any] = staticmethod(_look)
 
-    def __init__(self, *, items: int = 2000, probe_rows: int = 20000, probe_steps: int = 2000) -> None:
+    def __init__(self, *, items: int = 2000, probe_rows: int = 60000, probe_steps: int = 5000) -> None:
         self.items, self.probe_rows, self.probe_steps, self.means = items, probe_rows, probe_steps, Means()
         self.latents: dict[str, list[Tensor]] = {}
         self.predicted: dict[str, list[Tensor]] = {}
@@ -160,10 +162,13 @@ class Translate(Question):
             path, _, bad = key.partition("~")
             source, to = path.split(">")
             route = f"{source}_to_{to}" + (f"_noisy_{bad}" if bad else "")
-            if to in ROWS and decoded.shape[1] >= rows.shape[1]:
-                errors = attribute_errors(decoded[:, : rows.shape[1]], rows)
+            if to in ROWS and decoded.shape[1] >= (WIDTH if to == "t" else rows.shape[1]):
+                errors = attribute_errors(decoded, rows)
                 self.turns.setdefault(f"{route}_rotation", []).append(errors.pop("rotation"))
                 self.means.add({f"{route}_{name}": value for name, value in errors.items()})
+                if to == "attr" and rows.shape[1] > WIDTH:
+                    apart = (decoded[:, WIDTH : rows.shape[1]] - rows[:, WIDTH:]).abs().mean(1)
+                    self.means.add({f"{route}_unpaired": apart})
                 if to == "t" and not bad:
                     said, true = attribute_words(decoded), attribute_words(rows)
                     self.means.add({f"{route}_word_{w}": (said[w] == true[w]).float() for w in WORDS})
