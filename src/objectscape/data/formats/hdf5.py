@@ -8,9 +8,10 @@
     /val/..., /test/...
 
 The attribute `batch` names the type of the batches: Scene, or Multimodal (domains/<name>, present/<name>, no image). A
-chunk is one row, so reading at random, a window of a clip too, decompresses nothing in vain. `content_hash` is the
-SHA-256 of every data set's name, type, shape and bytes. A file is written beside its final name and renamed when it is
-complete, so that what has the final name is always whole.
+chunk is one row, so reading at random, a window of a clip too, decompresses next to nothing in vain; rows of a few bytes
+(boxes, labels) share a chunk of at most 8 kB, since each chunk costs a hundred bytes. `content_hash` is the SHA-256 of
+every data set's name, type, shape and bytes. A file is written beside its final name and renamed when it is complete,
+so that what has the final name is always whole.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ FORMAT_VERSION = 1
 BATCHES: dict[str, Any] = {"Scene": Scene, "Multimodal": Multimodal}
 DEFLATE = 1032  # no compressed data is longer than this many times what is stored
 PIECE = 256  # scenes that are read and written together
+SMALL_CHUNK = 8192  # bytes of small rows that are stored together
 _AGAIN = "Make or convert it again (`objectscape data make`, `objectscape data convert`)."
 
 
@@ -429,7 +431,7 @@ def _check_and_send(path: Path, pipe: Any) -> None:
 
 
 def _read_samples(data: h5py.Dataset, indices: np.ndarray) -> np.ndarray:
-    """(n, ...) the samples `indices`: each is one chunk, taken as it is stored and decompressed here.
+    """(n, ...) the samples `indices`: their chunks are taken as they are stored and decompressed here.
 
     HDF5's own selection of scattered rows costs several times more than the decompression.
     """
@@ -437,9 +439,14 @@ def _read_samples(data: h5py.Dataset, indices: np.ndarray) -> np.ndarray:
     samples = np.empty((len(indices), *shape), dtype)
     if not samples.size:
         return samples
+    rows, last = int(data.chunks[0]), -1
+    chunk = samples[:0]
     for place in np.argsort(indices, kind="stable").tolist():  # in the order of the file
-        _, stored = data.id.read_direct_chunk((int(indices[place]), *rest))
-        samples[place] = np.frombuffer(zlib.decompress(stored), dtype).reshape(shape)
+        number, row = divmod(int(indices[place]), rows)
+        if number != last:
+            _, stored = data.id.read_direct_chunk((number * rows, *rest))
+            chunk, last = np.frombuffer(zlib.decompress(stored), dtype).reshape(rows, *shape), number
+        samples[place] = chunk[row]
     return samples
 
 
@@ -459,7 +466,11 @@ def _create(group: h5py.Group, name: str, shape: tuple[int, ...], dtype: np.dtyp
     if 0 in shape:  # no objects at all: HDF5 has no empty chunks
         data = group.create_dataset(name, shape, dtype)
     else:
-        data = group.create_dataset(name, shape, dtype, chunks=(1, *shape[1:]), compression="gzip", compression_opts=4)
+        row = int(np.prod(shape[1:])) * dtype.itemsize
+        most = min(PIECE, max(1, SMALL_CHUNK // row), shape[0])
+        together = 1 << most.bit_length() - 1  # a power of two divides what is written at once
+        chunks = (together, *shape[1:])
+        data = group.create_dataset(name, shape, dtype, chunks=chunks, compression="gzip", compression_opts=4)
     data.attrs["description"] = description
 
 
