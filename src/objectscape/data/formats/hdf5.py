@@ -8,10 +8,10 @@
     /val/..., /test/...
 
 The attribute `batch` names the type of the batches: Scene, or Multimodal (domains/<name>, present/<name>, no image). A
-chunk is one row, so reading at random, a window of a clip too, decompresses next to nothing in vain; rows of a few bytes
-(boxes, labels) share a chunk of at most 8 kB, since each chunk costs a hundred bytes. `content_hash` is the SHA-256 of
-every data set's name, type, shape and bytes. A file is written beside its final name and renamed when it is complete,
-so that what has the final name is always whole.
+chunk is one row, so reading at random, a window of a clip too, decompresses next to nothing in vain; rows of a few
+bytes (boxes, labels) share a chunk of at most 8 kB, since each chunk costs a hundred bytes. `content_hash` is the
+SHA-256 of every data set's name, type, shape and bytes. A file is written beside its final name and renamed when it is
+complete, so that what has the final name is always whole.
 """
 
 from __future__ import annotations
