@@ -17,6 +17,7 @@ gymnasium = pytest.importorskip("gymnasium")
 pytest.importorskip("ale_py")
 
 from objectscape.agents import (  # noqa: E402
+    MaskObjects,
     MotionObjects,
     ObjectObservation,
     ObjectTable,
@@ -26,8 +27,11 @@ from objectscape.agents import (  # noqa: E402
     from_named,
 )
 from objectscape.agents.adapters import as_detections  # noqa: E402
+from objectscape.contract import see  # noqa: E402
 from objectscape.data.atari.labels import GAMES  # noqa: E402
 from objectscape.data.atari.record import make_environment  # noqa: E402
+from objectscape.metrics.detection import detections_of  # noqa: E402
+from objectscape.models.slot_attention import SlotAttentionModel  # noqa: E402
 from objectscape.models.space_time import SpaceTime  # noqa: E402
 from objectscape.scene import Detections, Scene  # noqa: E402
 
@@ -244,6 +248,23 @@ def test_objects_of_other_libraries() -> None:
     assert found.boxes.tolist() == [[[30, 20, 38, 28], [50, 30, 54, 32]]]
     assert found.labels is not None
     assert found.labels.tolist() == [[0, 1]]
+
+
+def test_masks_are_boxed() -> None:
+    model = SlotAttentionModel(image_size=16, slots=3, slot_size=8, hidden_size=8, decoder="broadcast")
+    env = make_environment("ALE/Pong-v5", frame_skip=4, sticky=0.0)
+    seen = ObjectObservation(env, model, table=ObjectTable(confidence=0.0))
+    assert isinstance(seen.seeing.detector, MaskObjects)
+    objects, _ = seen.reset(seed=0)
+    assert objects in seen.observation_space
+    assert not seen.seeing.detector.model.training
+    scene = seen.seeing.scene(env.reset(seed=0)[0][None])
+    torch.manual_seed(0)
+    found = seen.seeing.detector.detect(scene)
+    torch.manual_seed(0)
+    expected = detections_of(see(model, scene))
+    assert torch.equal(found.boxes, expected.boxes)
+    assert found.latents.shape == (1, 3, 8)
 
 
 def test_nothing_needs_gymnasium_before_it_is_used() -> None:

@@ -249,6 +249,8 @@ def test_evaluate_compare_show(run: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "| quickstart | tetrominoes-test | ari_fg |" in capsys.readouterr().out
     assert main(["compare", str(run), "--metrics", "ari_fg", "mse", "--wide", "--format", "markdown"]) == 0
     assert "| name | evaluation | runs | ari_fg | mse |" in capsys.readouterr().out
+    assert main(["compare", str(run), "--metrics", "ari_fg", "mse", "--format", "latex"]) == 0
+    assert r"name & evaluation & runs & ari\_fg & mse \\" in capsys.readouterr().out
     assert main(["show", str(run), "-n", "2"]) == 0
     for line in capsys.readouterr().out.split():
         assert Path(line).stat().st_size > 1000

@@ -29,7 +29,7 @@ from objectscape.metrics.detection import (
     relevant,
 )
 from objectscape.metrics.few_shot import RidgeClassifier, class_scores, few_shot_accuracy, first_of_each
-from objectscape.scene import Decomposition, Detections, Losses, Scene
+from objectscape.scene import Decomposition, Detections, Losses, Scene, Spec
 
 
 def some_boxes(count: int, seed: int) -> Tensor:
@@ -251,6 +251,16 @@ def test_an_oracle_answers_both_questions_perfectly() -> None:
     assert "relevant_box_f" in str(evaluation)
 
 
+def test_the_region_is_that_of_the_recorded_game() -> None:
+    spec = Spec(name="atari/Pong", image_size=(64, 64), splits={}, fields={})
+
+    def precision(question: Detect, spec: Spec | None) -> float:
+        return evaluate(Oracle(), [frames()], ask=[question], spec=spec)["relevant_box_precision"].mean
+
+    assert precision(Detect(), spec) == precision(Detect(game="Pong"), None)
+    assert precision(Detect(), None) == precision(Detect(game=""), spec) != precision(Detect(), spec)
+
+
 def test_the_classifier_of_an_evaluation_is_the_models_and_can_be_saved(tmp_path: Path) -> None:
     file = tmp_path / "classes.safetensors"
     evaluate(Oracle(), [frames()], ask=[Classify(save=str(file), names=("ball", "player", "score"))])
@@ -276,7 +286,7 @@ def test_a_detector_that_is_off_is_told_so() -> None:
 
 # ------------------------------------------------------------------------------------------------------------- pictures
 def test_pictures_show_boxes_and_objects() -> None:
-    from objectscape.viz import detections_figure, latent_map_figure
+    from objectscape.viz import detections_figure, latent_map_figure, latent_map_page
 
     scene = frames().fold_time()[:3]
     found = Oracle().detect(scene)
@@ -289,5 +299,8 @@ def test_pictures_show_boxes_and_objects() -> None:
         drawn = latent_map_figure(latents, labels, torch.rand(12, 3, 8, 8), {-1: "no object", 0: "a"}, method=method)
         texts = [text.get_text() for text in drawn.axes[0].get_legend().get_texts()]
         assert texts == ["no object (4)", "a (4)", "1 (4)"]
+    page = latent_map_page(latents, labels, torch.rand(12, 3, 8, 8), {-1: "no object", 0: "<a>"})
+    assert page.count("data:image/png;base64,") == 12
+    assert "&lt;a&gt; (4)" in page
     with pytest.raises(ValueError, match="at least 3"):
         latent_map_figure(latents[:2], labels[:2], torch.rand(2, 3, 8, 8), {})

@@ -86,7 +86,8 @@ def evaluate(
     batches: Iterable[Tensors] = (
         data if not isinstance(data, SceneDataset) else EvalLoader(data, batch_size=batch_size, images=images)
     )
-    return put(model, batches, ask=ask, device=device, seed=seed)
+    spec = data.spec if isinstance(data, SceneDataset) else None
+    return put(model, batches, ask=ask, spec=spec, device=device, seed=seed)
 
 
 def explore(

@@ -15,6 +15,7 @@ _PLACES = {
     "ObjectObservation": "wrapper",
     "VectorObjectObservation": "wrapper",
     "ObjectTable": "observation",
+    "MaskObjects": "adapters",
     "MotionObjects": "adapters",
     "OCAtariObjects": "adapters",
     "RamObjects": "adapters",

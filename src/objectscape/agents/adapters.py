@@ -1,4 +1,4 @@
-"""Objects from other sources than a model, as detections: memory, motion, OC_Atari and JAXtari."""
+"""Objects from other sources than a detector, as detections: masks, memory, motion, OC_Atari and JAXtari."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
+from objectscape.contract import see
 from objectscape.data.atari import games  # noqa: F401 (fills GAMES)
 from objectscape.data.atari.labels import GAMES, Game
 from objectscape.data.atari.motion import Motion, pad_boxes
+from objectscape.metrics.detection import detections_of
 from objectscape.names import unknown
 from objectscape.scene import Detections, Scene
 
@@ -62,6 +65,24 @@ class RamObjects:
         shown = present[0] & (self.hud | ~np.array([kind.hud for kind in self.game.kinds])[labels])
         scale = _scale(scene, frame.shape[:2])
         return as_detections([boxes[0, shown] * scale], [labels[shown]])
+
+
+class MaskObjects(nn.Module):
+    """Any model that decomposes images as a detector: a box around the pixels of each of its masks.
+
+    A mask that touches all four edges of the image is background. `ObjectObservation` takes such a model as it is.
+
+    Args:
+        model: such as Slot Attention or MONet.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model, self.image_size = model, getattr(model, "image_size", None)
+
+    def detect(self, scene: Scene) -> Detections:
+        """`latents` are the slots."""
+        return detections_of(see(self.model, scene))
 
 
 class MotionObjects:

@@ -16,8 +16,9 @@ try:
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError("objectscape.agents needs Gymnasium: pip install 'objectscape[atari]'") from error
 
+from objectscape.agents.adapters import MaskObjects
 from objectscape.agents.observation import COLUMNS, ObjectTable
-from objectscape.contract import Detects
+from objectscape.contract import Decomposes, Detects
 from objectscape.data.atari.colors import red_blue_exchanged
 from objectscape.scene import Detections, Scene
 
@@ -29,11 +30,14 @@ class _Seeing:
     """What both wrappers do: frames to detections to tables."""
 
     def __init__(
-        self, detector: Detects, table: ObjectTable, classifier: Classifier | None, image_size: int | None
+        self, detector: Detects | nn.Module, table: ObjectTable, classifier: Classifier | None, image_size: int | None
     ) -> None:
+        if isinstance(detector, nn.Module) and isinstance(detector, Decomposes) and not isinstance(detector, Detects):
+            detector = MaskObjects(detector)
         if not isinstance(detector, Detects):
             raise ValueError(
-                f"{type(detector).__name__} cannot detect objects: it has no method detect(scene) -> Detections"
+                f"{type(detector).__name__} cannot detect objects: it has no method detect(scene) -> Detections, and "
+                "does not divide images into slots"
             )
         self.detector, self.table, self.classifier = detector, table, classifier
         size = getattr(detector, "image_size", None) if image_size is None else image_size
@@ -92,7 +96,7 @@ class ObjectObservation(gymnasium.ObservationWrapper[Any, Any, Any]):
 
     Args:
         env: whose observations are RGB frames (H, W, 3) uint8.
-        detector: a model with `detect`, or an adapter such as `RamObjects`.
+        detector: a model with `detect`, one that decomposes (its masks are boxed), or an adapter such as `RamObjects`.
         table: what to list and how; by default the 16 most confident objects.
         classifier: gives detections their classes from their latents.
         image_size: side of the square images that the model sees; None for the model's own `image_size`, or, without
@@ -107,7 +111,7 @@ class ObjectObservation(gymnasium.ObservationWrapper[Any, Any, Any]):
     def __init__(
         self,
         env: gymnasium.Env[Any, Any],
-        detector: Detects,
+        detector: Detects | nn.Module,
         *,
         table: ObjectTable | None = None,
         classifier: Classifier | None = None,
@@ -136,7 +140,7 @@ class VectorObjectObservation(gymnasium.vector.VectorObservationWrapper):
     def __init__(
         self,
         env: gymnasium.vector.VectorEnv[Any, Any, Any],
-        detector: Detects,
+        detector: Detects | nn.Module,
         *,
         table: ObjectTable | None = None,
         classifier: Classifier | None = None,

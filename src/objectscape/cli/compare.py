@@ -10,7 +10,7 @@ from rich.table import Table
 
 from objectscape.checkpoints.run_folder import RunFolder
 from objectscape.cli.common import console, note
-from objectscape.evaluation.results import as_csv, as_markdown, beside, compare, number
+from objectscape.evaluation.results import as_csv, as_latex, as_markdown, beside, compare, number
 
 
 def main(words: list[str]) -> int:
@@ -22,8 +22,10 @@ def main(words: list[str]) -> int:
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     parser.add_argument("--metrics", nargs="+", metavar="NAME", help="only these, e.g. ari_fg miou mse")
-    parser.add_argument("--format", choices=["table", "markdown", "csv", "json"], default="table")
-    parser.add_argument("--wide", action="store_true", help="a line per model, with the metrics beside each other")
+    parser.add_argument("--format", choices=["table", "markdown", "csv", "json", "latex"], default="table")
+    parser.add_argument(
+        "--wide", action="store_true", help="a line per model, with the metrics beside each other (latex always does)"
+    )
     options = parser.parse_args(words)
     rows = compare([RunFolder.open(path) for path in options.runs], metrics=options.metrics)
     if not any(row["n"] for row in rows):
@@ -33,6 +35,12 @@ def main(words: list[str]) -> int:
         note(f"found no evaluations of these runs; {hint}")
     if options.format == "json":
         print(json.dumps(rows, indent=2))
+        return 0
+    if options.format == "latex":
+        from objectscape.evaluation.questions import meaning_of
+
+        meanings = {row["metric"]: meaning_of(row["metric"]) for row in rows}
+        print(as_latex(rows, {name: meaning.better for name, meaning in meanings.items() if meaning}), end="")
         return 0
     columns = ["name", "evaluation", "metric", "mean", "sd", "min", "max", "n", "failed"]
     cells = [[number(row[c]) if isinstance(row[c], float) else str(row[c]) for c in columns] for row in rows]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from objectscape.cli.common import (
 )
 from objectscape.cli.domain_pictures import show_domains
 from objectscape.contract import Predicts, see
+from objectscape.data.atari.labels import class_names
 from objectscape.data.loading import EvalLoader
 from objectscape.data.pictures import TRANSPARENCY, check_fit_options, fit, printable, read_rgb
 from objectscape.evaluation.edits import interpolate, object_slots, redraw, swap_objects
@@ -33,6 +34,7 @@ from objectscape.evaluation.questions.detect import find, visible_objects
 from objectscape.evaluation.report import write_readme
 from objectscape.evaluation.results import file_name
 from objectscape.evaluation.traversals import Latents, activeness, infer_latents
+from objectscape.files import write_text
 from objectscape.metrics.activeness import latent_ranges, traversal_limits
 from objectscape.metrics.detection import CONFIDENT, match_labels
 from objectscape.nn.spatial_transformer import extract, where_of
@@ -46,6 +48,7 @@ from objectscape.viz import (
     futures_video,
     interpolation_figure,
     latent_map_figure,
+    latent_map_page,
     learning_curves,
     refinement_figure,
     refinement_frames,
@@ -57,6 +60,7 @@ from objectscape.viz import (
     traversal_frames,
 )
 from objectscape.viz.edits import dimension_label
+from objectscape.viz.files import FIGURE_FORMATS
 
 ANIMATIONS = (".gif", ".mp4")
 GLIMPSE = 16  # pixels of a found object on a map
@@ -81,6 +85,8 @@ class Show:
     options: argparse.Namespace
     fps: float = 5.0
     """Frames per second of clips."""
+    classes: Sequence[str] = ()
+    """Names of the scenes' labels, where the data tell."""
 
     @property
     def clips(self) -> bool:
@@ -123,6 +129,7 @@ def show_data(settings: list[str], options: argparse.Namespace) -> int:
 def show_run(paths: list[Path], settings: list[str], kinds: list[str], options: argparse.Namespace) -> int:
     """The kinds of pictures of a run that are asked for."""
     run, own, fps = RunFolder.open(paths[0]), len(paths) > 1, 5.0
+    classes: list[str] = []
     model_words, data_words = split_words(settings)
     model = open_model(run.path, model_words).to(options.device).eval()
     if own:
@@ -130,7 +137,7 @@ def show_run(paths: list[Path], settings: list[str], kinds: list[str], options: 
         scene, name = own_pictures(paths[1:], run, data_words, size), printable(paths[1].stem)
     else:
         dataset = build_split(data_config(run, data_words), options.split)
-        fps = dataset.spec.fps or fps
+        fps, classes = dataset.spec.fps or fps, class_names(dataset.spec)
         most = max(DEFAULTS[kind] if options.n is None else options.n * SCENES[kind] for kind in kinds)
         scene = dataset.batch(_numbers(options.first, most, len(dataset)))
         name = f"{file_name(dataset.spec.name)}-{options.split}"
@@ -139,7 +146,7 @@ def show_run(paths: list[Path], settings: list[str], kinds: list[str], options: 
     shown = [word.removeprefix("data.") for word in settings if not word.startswith(("data=", "data.path="))]
     name = "-".join([name, *map(file_name, shown)])
     scene = scene.to(options.device)
-    show = Show(run, model, replace(scene, image=scene.pixels), name, data_words, own, options, fps)
+    show = Show(run, model, replace(scene, image=scene.pixels), name, data_words, own, options, fps, classes)
     for kind in kinds:
         if options.all and kind == "video" and not show.clips:
             continue
@@ -322,12 +329,19 @@ def draw_objects(show: Show) -> None:
     labels, names = torch.full_like(found.confidence, -1, dtype=torch.long), {-1: "objects"}
     if scene.boxes is not None and scene.labels is not None:
         labels = match_labels(found.boxes, scene.boxes, scene.labels, visible_objects(scene))
-        names = {-1: "no object"} | {int(c): f"class {c}" for c in scene.labels.unique()}
-    figure = latent_map_figure(
-        found.latents[sure].cpu(), labels[sure].cpu(), glimpses[sure].cpu(), names,
-        method=show.options.map, seed=show.options.seed,
-    )  # fmt: skip
-    print(save_figure(figure, show.path(f"objects-{show.options.map}")))
+        names = {-1: "no object"} | {
+            int(c): show.classes[int(c)] if int(c) < len(show.classes) else f"class {c}" for c in scene.labels.unique()
+        }
+    shown = (found.latents[sure].cpu(), labels[sure].cpu(), glimpses[sure].cpu(), names)
+    options = {"method": show.options.map, "seed": show.options.seed}
+    stem = f"objects-{show.options.map}"
+    if show.wants(*FIGURE_FORMATS):
+        print(save_figure(latent_map_figure(*shown, **options), show.path(stem)))
+    if show.wants(".html"):
+        page = show.path(stem, ".html")
+        page.parent.mkdir(parents=True, exist_ok=True)
+        write_text(page, latent_map_page(*shown, **options))
+        print(page)
 
 
 def draw_weights(show: Show) -> None:

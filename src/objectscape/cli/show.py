@@ -44,7 +44,11 @@ def main(words: list[str]) -> int:
     parser.add_argument("--interpolate", action="store_true", help="on the lines between pairs of scenes")
     parser.add_argument("--swap", action="store_true", help="pairs of scenes exchange their most conspicuous objects")
     parser.add_argument("--boxes", action="store_true", help="objects found, over the images; true boxes as dots")
-    parser.add_argument("--objects", action="store_true", help="a map of the found objects by what is known of them")
+    parser.add_argument(
+        "--objects",
+        action="store_true",
+        help="a map of the found objects by what is known of them; its .html shows an object under the pointer",
+    )
     parser.add_argument("--map", default="pca", choices=["pca", "tsne"], help="of --objects (default pca)")
     parser.add_argument(
         "--weights", action="store_true", help="of a workspace: whom it trusts while a domain gets noisy"
@@ -55,7 +59,9 @@ def main(words: list[str]) -> int:
         "-n", type=at_least(1), help="scenes (default 8; of traversals 1) or pairs of scenes (default 4)"
     )
     parser.add_argument("--first", type=int, default=0, help="number of the first scene in the split (default 0)")
-    parser.add_argument("--out", type=Path, help="file to write (.png, .pdf, .svg; of animations .gif, .mp4)")
+    parser.add_argument(
+        "--out", type=Path, help="file to write (.png, .pdf, .svg; animations .gif, .mp4; objects .html)"
+    )
     parser.add_argument(
         "--context", type=at_least(1), help="frames before a film's futures (default: the model's own, or 2)"
     )
@@ -84,7 +90,7 @@ def main(words: list[str]) -> int:
 
     options.device = device_of(options)
     if options.out is not None:
-        check_suffix(options.out, (*FIGURE_FORMATS, *ANIMATIONS))
+        check_suffix(options.out, (*FIGURE_FORMATS, *ANIMATIONS, *((".html",) if options.objects else ())))
     kinds = [kind for kind in PICTURES if getattr(options, kind, False)]
     if not paths:
         if kinds or options.all:

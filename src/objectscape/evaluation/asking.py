@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from objectscape.evaluation.questions import QUESTIONS, Answer, Meaning, Question, Score, headlines
-from objectscape.scene import Tensors
+from objectscape.scene import Spec, Tensors
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ class Asking:
     Args:
         model: any; put it into evaluation mode before.
         questions: each must apply; None for all in `QUESTIONS` that do.
+        spec: of the data set that the batches come from, if they do.
         seed: of random draws. Every look has a stream of its own, so that one question more or less changes no other's
             numbers.
         quick: without `questions`, only those that validation asks, and no baselines.
@@ -69,9 +70,15 @@ class Asking:
     """
 
     def __init__(
-        self, model: nn.Module, questions: Sequence[Question] | None = None, *, seed: int = 0, quick: bool = False
+        self,
+        model: nn.Module,
+        questions: Sequence[Question] | None = None,
+        *,
+        spec: Spec | None = None,
+        seed: int = 0,
+        quick: bool = False,
     ) -> None:
-        self.model, self.seed, self.quick = model, seed, quick
+        self.model, self.spec, self.seed, self.quick = model, spec, seed, quick
         self._given = questions
         self._asked: list[Question] | None = None
         self._trivial: dict[str, Question] = {}
@@ -83,7 +90,7 @@ class Asking:
         if self._asked is None:
             self._asked = self._choose(batch)
             for question in self._asked:
-                question.seed = self.seed
+                question.seed, question.spec = self.seed, self.spec
             self._trivial = {} if self.quick else {question.name: copy.deepcopy(question) for question in self._asked}
         seen: dict[Any, Any] = {}
         for question in self._asked:
@@ -143,6 +150,7 @@ def evaluate(
     batches: Iterable[Tensors],
     *,
     ask: Sequence[Question] | None = None,
+    spec: Spec | None = None,
     device: torch.device | str = "cpu",
     seed: int = 0,
 ) -> Evaluation:
@@ -152,13 +160,14 @@ def evaluate(
         model: it is moved to `device` and set to evaluation mode.
         batches: as a data set gives them, with what ground truth there is.
         ask: each must apply; None for all in `QUESTIONS` that do.
+        spec: of the data set that the batches come from, if they do.
         device: where to compute.
         seed: of random draws.
 
     Raises:
         ValueError: if there is no batch, or a question of `ask` does not fit the model and the data.
     """
-    asking = Asking(model.to(device).eval(), ask, seed=seed)
+    asking = Asking(model.to(device).eval(), ask, spec=spec, seed=seed)
     empty = True
     for batch in batches:
         asking.update(batch.to(device))

@@ -220,6 +220,39 @@ def as_markdown(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
+def as_latex(rows: Sequence[Mapping[str, Any]], better: Mapping[str, str]) -> str:
+    """Rows of `compare` as `beside` puts them, as a LaTeX table (package booktabs).
+
+    Args:
+        rows: as `compare` gives them.
+        better: {metric: "higher" or "lower"}; of these, what is within one percent of an evaluation's best is bold.
+    """
+    columns, cells = beside(rows)
+    means = {(row["name"], row["evaluation"], row["metric"]): row["mean"] for row in rows}
+    lines = []
+    for name, evaluation, runs, *values in cells:
+        line = [name, evaluation, runs]
+        for metric, value in zip(columns[3:], values, strict=True):
+            rivals = [m for (_, e, k), m in means.items() if (e, k) == (evaluation, metric) and math.isfinite(m)]
+            direction, mean = better.get(metric), means.get((name, evaluation, metric), math.nan)
+            leads = False
+            if direction in ("higher", "lower") and len(rivals) > 1 and math.isfinite(mean):
+                best = max(rivals) if direction == "higher" else min(rivals)
+                leads = abs(best - mean) <= 0.01 * abs(best)
+            line.append(f"\\textbf{{{_tex(value)}}}" if leads else _tex(value))
+        lines.append([_tex(cell) for cell in line[:3]] + line[3:])
+    head = " & ".join(_tex(column) for column in columns)
+    body = "".join(" & ".join(line) + " \\\\\n" for line in lines)
+    layout = "llr" + "r" * (len(columns) - 3)
+    return f"\\begin{{tabular}}{{{layout}}}\n\\toprule\n{head} \\\\\n\\midrule\n{body}\\bottomrule\n\\end{{tabular}}\n"
+
+
+def _tex(text: str) -> str:
+    """Text as LaTeX prints it."""
+    special = {"\\": r"\textbackslash{}", "±": r"$\pm$", **{sign: f"\\{sign}" for sign in "&%$#_{}"}}
+    return "".join(special.get(sign, sign) for sign in text)
+
+
 def as_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """A table of comma-separated values; nothing stands for NaN."""
     text = io.StringIO()

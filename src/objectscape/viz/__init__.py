@@ -5,7 +5,7 @@ that need them, so importing this package costs no more than torch.
 """
 
 from objectscape.viz.animation import clip_frames, decomposition_video, save_animation, titled_frames, training_progress
-from objectscape.viz.detections import detections_figure, latent_map_figure
+from objectscape.viz.detections import detections_figure, latent_map_figure, latent_map_page
 from objectscape.viz.edits import Traversal, interpolation_figure, swap_figure, traversal_figure, traversal_frames
 from objectscape.viz.figures import construction_figure, dataset_figure, decomposition_figure, samples_figure
 from objectscape.viz.files import load_image, save_figure, save_image
@@ -31,6 +31,7 @@ __all__ = [
     "futures_video",
     "interpolation_figure",
     "latent_map_figure",
+    "latent_map_page",
     "learning_curves",
     "load_image",
     "refinement_figure",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -96,15 +99,15 @@ def latent_map_figure(
     from matplotlib.figure import Figure
     from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
-    if len(latents) < 3:
-        raise ValueError(f"a map of {len(latents)} objects; at least 3 are needed, so draw more scenes with -n")
+    _check_count(latents)
     places = _plane(latents, method, seed)
     figure = Figure(figsize=(11, 5.2), layout="constrained")
     points, pictures = figure.subplots(1, 2)
     for label in labels.unique().tolist():
         chosen = labels == label
-        color = "#B0B0B0" if label < 0 else SLOT_COLORS[label % len(SLOT_COLORS)]
-        points.scatter(*places[chosen].T.numpy(), s=7, color=color, label=f"{names.get(label, label)} ({chosen.sum()})")
+        points.scatter(
+            *places[chosen].T.numpy(), s=7, color=_color(label), label=f"{names.get(label, label)} ({chosen.sum()})"
+        )
     points.legend(fontsize=8, markerscale=2)
     pictures.scatter(*places.T.numpy(), s=0)
     every = math.ceil(len(places) / THUMBNAILS)
@@ -116,6 +119,82 @@ def latent_map_figure(
     points.set_title("principal components" if method == "pca" else "t-SNE")
     pictures.set_title("what is there")
     return figure
+
+
+def latent_map_page(
+    latents: Tensor,
+    labels: Tensor,
+    glimpses: Tensor,
+    names: Mapping[int, str],
+    *,
+    method: Literal["pca", "tsne"] = "pca",
+    seed: int = 0,
+) -> str:
+    """The map of `latent_map_figure` as a page for a browser: under the pointer, an object shows its glimpse and class.
+
+    The arguments are the same, and so are the errors. The page is one file without scripts.
+    """
+    _check_count(latents)
+    places = _plane(latents, method, seed)
+    low, high = places.amin(0), places.amax(0)
+    shares = ((places - low) / (high - low).clamp_min(1e-12) * 94 + 3).tolist()  # percent of the map
+    legend, dots = [], []
+    for label in labels.unique().tolist():
+        name = escape(str(names.get(label, label)))
+        legend.append(f'<li style="--c:{_color(label)}">{name} ({int((labels == label).sum())})</li>')
+    for (x, y), label, glimpse in zip(shares, labels.tolist(), glimpses, strict=True):
+        name = escape(str(names.get(label, label)))
+        side = "left" if x < 80 else "right"
+        dots.append(
+            f'<i style="--c:{_color(label)};left:{x:.2f}%;top:{100 - y:.2f}%">'
+            f'<b style="{side}:10px"><img src="{_data_uri(glimpse)}" alt="">{name}</b></i>'
+        )
+    title = "principal components" if method == "pca" else "t-SNE"
+    return _PAGE.format(title=title, legend="".join(legend), dots="\n".join(dots))
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>Objects by appearance: {title}</title>
+<style>
+body {{ font: 14px system-ui, sans-serif; margin: 1em; color: #222; background: #fff }}
+ul {{ list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: 0 1.5em }}
+li::before {{ content: "\\25cf\\a0"; color: var(--c) }}
+main {{ position: relative; width: min(96vw, 88vh); aspect-ratio: 1; border: 1px solid #ccc }}
+i {{ position: absolute; width: 8px; height: 8px; margin: -4px; border-radius: 50%;
+  background: var(--c); opacity: .75 }}
+i b {{ display: none; position: absolute; bottom: 10px; padding: 4px; background: #fff; border: 2px solid var(--c);
+  pointer-events: none; font: 12px system-ui, sans-serif; text-align: center }}
+i:hover {{ z-index: 1; opacity: 1 }}
+i:hover b {{ display: block }}
+img {{ display: block; width: 96px; height: 96px; image-rendering: pixelated }}
+</style>
+<h1>Objects by appearance: {title}</h1>
+<p>Put the pointer on an object to see it.</p>
+<ul>{legend}</ul>
+<main>
+{dots}
+</main>
+</html>
+"""
+
+
+def _color(label: int) -> str:
+    return "#B0B0B0" if label < 0 else SLOT_COLORS[label % len(SLOT_COLORS)]
+
+
+def _data_uri(image: Tensor) -> str:
+    """(3, h, w) in [0, 1] as a PNG inside the page."""
+    from PIL import Image
+
+    pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, format="PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def _check_count(latents: Tensor) -> None:
+    if len(latents) < 3:
+        raise ValueError(f"a map of {len(latents)} objects; at least 3 are needed, so draw more scenes with -n")
 
 
 def _plane(latents: Tensor, method: str, seed: int) -> Tensor:

@@ -150,8 +150,9 @@ def game(name: str, *kinds: Kind) -> Callable[[Table], Game]:
 
 
 def class_names(spec: Spec) -> list[str]:
-    """Names of the classes that `labels` counts, from what a recorded file says of itself."""
-    return spec.fields["labels"].rpartition("classes: ")[2].split(", ")
+    """Names of the classes that `labels` counts, from what a recorded file says of itself; none if it does not."""
+    names = spec.fields.get("labels", "").partition("classes: ")[2]
+    return names.split(", ") if names else []
 
 
 def _pack(frames: np.ndarray) -> np.ndarray:

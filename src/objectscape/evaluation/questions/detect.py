@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from objectscape.contract import Decomposes, Detects, see
 from objectscape.evaluation.questions.question import Answer, Question, Score, higher, lower, neither
-from objectscape.metrics.detection import DetectionScores, coverage, detections_of, relevant
+from objectscape.metrics.detection import RELEVANT, DetectionScores, coverage, detections_of, relevant
 from objectscape.scene import Detections, Scene, Tensors
 
 _F = "Harmonic mean of precision and recall"
@@ -37,8 +37,9 @@ class Detect(Question):
     these, and without predictions of the display. Without `factors["hud"]` only the first.
 
     Args:
-        game: leave out what lies outside the region that SPACE-Time published for this game; "": leave out predictions
-            more than half of which lie in a box of the display.
+        game: leave out what lies outside the region that SPACE-Time published for this game; None: for the game that
+            was recorded, if there is one; "": leave out predictions more than half of which lie in a box of the
+            display, as is done for games without a region.
         coco: also COCO's average precision.
         names: names of the classes for recall by class, instead of their numbers.
     """
@@ -79,7 +80,7 @@ class Detect(Question):
     headline = ("relevant_box_f", "relevant_box_f_iou_50")
     look: Callable[[nn.Module, Any], Any] = staticmethod(find)
 
-    def __init__(self, *, game: str = "", coco: bool = True, names: tuple[str, ...] = ()) -> None:
+    def __init__(self, *, game: str | None = None, coco: bool = True, names: tuple[str, ...] = ()) -> None:
         self.game, self.coco, self.names = game, coco, tuple(names)
         self.sets: dict[str, DetectionScores] = {}
 
@@ -101,14 +102,21 @@ class Detect(Question):
         self._add("", seen.boxes, seen.confidence, true, present, batch.labels)
         hud = (batch.factors or {}).get("hud")
         if hud is not None:
-            if self.game:
-                kept = relevant(seen.boxes, self.game, batch.image.shape[-2], true=true)
+            game = self._game()
+            if game:
+                kept = relevant(seen.boxes, game, batch.image.shape[-2], true=true)
             else:
                 inside = coverage(true, seen.boxes).mT  # (B, K, N) share of each prediction in each true box
                 kept = ~((inside > 0.5) & (present & hud.bool())[:, None]).any(-1)
             moving = present & ~hud.bool()
             self._add("moving_", seen.boxes, seen.confidence, true, moving, batch.labels)
             self._add("relevant_", seen.boxes, seen.confidence * kept, true, moving, batch.labels)
+
+    def _game(self) -> str:
+        if self.game is not None or self.spec is None:
+            return self.game or ""
+        recorded = self.spec.name.removeprefix("atari/")
+        return recorded if recorded in RELEVANT else ""
 
     def _add(self, prefix: str, *values: Any) -> None:
         if prefix not in self.sets:

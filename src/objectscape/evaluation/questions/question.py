@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from objectscape.contract import see
 from objectscape.metrics.refinement import MeanOverImages
-from objectscape.scene import Tensors
+from objectscape.scene import Spec, Tensors
 
 Direction = Literal["higher", "lower", "neither"]
 
@@ -82,6 +82,8 @@ class Question(ABC):
     """What continues clips from the true state, where the data come from a simulator of ours; see `Predicts`."""
     learning: Any = None
     """The training split with everything that is known of its rows, for probes; None without one."""
+    spec: Spec | None = None
+    """What is known of the data set, where the batches come from one."""
     seed: int = 0
     """Of whatever the question draws; the evaluation sets it."""
     needs: ClassVar[str] = "a model that takes the data"
