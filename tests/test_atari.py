@@ -15,7 +15,8 @@ from hypothesis.extra import numpy as hnp
 from objectscape.cli import main
 from objectscape.data.atari import motion
 from objectscape.data.atari.colors import red_blue_exchanged
-from objectscape.data.atari.labels import GAMES, Kind, game
+from objectscape.data.atari.joint import JointStacks
+from objectscape.data.atari.labels import GAMES, Kind, class_names, game
 from objectscape.data.atari.record import AtariRecording
 from objectscape.data.atari.stacks import AtariStacks
 from objectscape.data.formats.hdf5 import HDF5Scenes, write_hdf5
@@ -337,6 +338,27 @@ def test_trail_uses_the_earlier_frames(recorded: Path) -> None:
         AtariStacks(path=recorded, motion=trail).batch([0])
     with pytest.raises(ValueError, match="have 6 frames"):
         AtariStacks(path=recorded, frames=9)
+
+
+def test_several_games_are_one_data_set(recorded: Path, tmp_path: Path) -> None:
+    boxing = tmp_path / "boxing.h5"
+    write_hdf5(boxing, {"train": AtariRecording(game="Boxing", count=3, frames=6, every=6, warm_up=5)})
+    joint = JointStacks(paths=[str(boxing), str(recorded)], image_size=64, frames=2)
+    pong = AtariStacks(path=recorded, image_size=64, frames=2)
+    assert len(joint) == 33
+    assert joint.spec.splits["train"] == 33
+    assert class_names(joint.spec)[6:9] == ["Pong player", "Pong enemy", "Pong ball"]
+    scene, first = joint.batch([7, 0, 3]), pong.batch([4, 0])
+    assert scene.labels is not None
+    assert first.labels is not None
+    assert scene.labels.shape == (3, 2, 6)
+    assert torch.equal(scene.image[[0, 2]], first.image)
+    assert torch.equal(scene.labels[[0, 2], :, :5], first.labels + 6)
+    assert torch.equal(scene.motion_boxes[[0, 2]], first.motion_boxes)  # type: ignore[index]
+    assert not scene.present[[0, 2], :, 5].any()  # type: ignore[index]
+    assert scene.labels[1].max() < 6
+    with pytest.raises(ValueError, match="expected a list of files"):
+        JointStacks(paths=str(boxing))
 
 
 def test_hidden_and_tight_objects(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ __getattr__, __dir__ = lazy(
         "GQN": "objectscape.data.gqn",
         "HDF5Scenes": "objectscape.data.formats.hdf5",
         "ImageFolder": "objectscape.data.folder",
+        "JointStacks": "objectscape.data.atari.joint",
         "Latents": "objectscape.data.latents",
         "MovingShapes": "objectscape.data.synthetic.moving_shapes",
         "MovingSprites": "objectscape.data.synthetic.moving_sprites",
