@@ -27,6 +27,7 @@ KINDS = {
     "mode, closed": Motion(closing=True),
     "mode, changed >= 0.2": Motion(changed=0.2),
     "mode, color filter": Motion(color_filter=True),
+    "mode, closed, color filter": Motion(closing=True, color_filter=True),
     "median": Motion(kind="median"),
 }
 TRAIN, TEST = 256, 90  # stacks of four frames

@@ -38,8 +38,20 @@ SMALL: dict[str, dict[str, Any]] = {
     "vae": {"image_size": 32},
     "vae_broadcast": {"image_size": 32},
 }  # fmt: skip
-ELSEWHERE = {"savi", "slotformer", "framed_slots", "sswm", "op3", "vrnn", "global_workspace", "visual_vae", "text"}
-"""They read clips or domains: tests/test_savi.py, test_slotformer.py, test_world_models.py and test_workspace.py."""
+ELSEWHERE = {
+    "slot_attention_moc",
+    "savi",
+    "slotformer",
+    "framed_slots",
+    "sswm",
+    "op3",
+    "vrnn",
+    "global_workspace",
+    "visual_vae",
+    "text",
+}
+"""They read clips or domains: tests/test_slot_attention_moc.py, test_savi.py,
+test_slotformer.py, test_world_models.py and test_workspace.py."""
 NO_GRADIENT: dict[str, tuple[str, ...]] = {
     "instance_coloring": ("embed.conv",),  # behind a gate that starts at 0
     "genesis_v2": ("segmentation_head", "embedding.conv"),  # likewise

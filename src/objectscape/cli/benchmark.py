@@ -27,9 +27,11 @@ from objectscape.names import unknown
 
 MODELS = ("slot_attention", "efficientmorl", "iodine")
 DECOMPOSING = (*MODELS, "monet", "genesis", "genesis_s", "genesis_v2", "instance_coloring")
+GAMES = ("pong", "space_invaders", "mspacman", "boxing", "riverraid", "carnival", "tennis", "air_raid", "skiing")
 LISTS = {
     "tiny": [f"{model}/tiny" for model in (*DECOMPOSING, "vae", "vae_broadcast")],
     "tiny3d": [f"{model}/tiny3d" for model in DECOMPOSING],
+    "atari": [f"space_time/{game}_tiny" for game in GAMES],
     "multi_object": [f"{model}/{data}" for data in ("tetrominoes", "multi_dsprites") for model in MODELS],
     "multi_object_clevr6": [f"{model}/clevr6" for model in MODELS],
     pairs_curve.RECIPE: list(pairs_curve.VARIANTS),

@@ -24,6 +24,7 @@ __getattr__, __dir__ = lazy(
         "SAVi": "objectscape.models.savi",
         "SSWM": "objectscape.models.sswm",
         "SavedLatents": "objectscape.models.domains.latents",
+        "SlotAttentionMOC": "objectscape.models.slot_attention_moc",
         "SlotAttentionModel": "objectscape.models.slot_attention",
         "SlotFormer": "objectscape.models.slotformer",
         "Space": "objectscape.models.space",
