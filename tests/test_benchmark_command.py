@@ -201,6 +201,7 @@ def write_run(folder: Path, *, state: str = "done", ari_fg: float | None = 0.95,
             "data": {"name": "toy"},
             "parameters": 1000,
             "scores": {"ari_fg": {"mean": ari_fg}, "mse": {"mean": 0.01}},
+            "baseline": {"ari_fg": {"mean": 0.3}},
         }
         (folder / "evaluation" / "benchmark-test.json").write_text(json.dumps(result))
     return run
@@ -224,6 +225,6 @@ def test_what_counts_as_a_failure(tmp_path: Path) -> None:
     assert row["steps_per_second"] == 2
     headings, (cells,) = table(summary)
     assert dict(zip(headings, cells, strict=True)) == {
-        "recipe": "some", "seeds": "3 (3 unfinished)", "ARI-FG": "0.725 ± 0.32", "worst": "0.5", "failures": "3",
+        "recipe": "some", "seeds": "3 (3 unfinished)", "ARI-FG": "0.725 ± 0.32 (0.3)", "worst": "0.5", "failures": "3",
         "MSE": "0.01", "minutes": "0.8333", "steps/s": "2", "parameters": "1,000",
     }  # fmt: skip

@@ -203,7 +203,9 @@ def report(out: Path, threshold: float | None) -> None:
     headings, cells = table(summary)
     write_text(out / "table.json", to_json(summary))
     write_text(out / "table.csv", as_csv(list(rows[0]), [list(row.values()) for row in rows]))
-    caption = "MSE per value of images in [0, 1], KL in nats."
+    caption = (
+        "In brackets: what needs no learning, such as motion alone. MSE per value of images in [0, 1], KL in nats."
+    )
     if summary.threshold is not None:
         first = summary.scores[summary.first]
         side = "above" if first["better"] == "lower" else "below"

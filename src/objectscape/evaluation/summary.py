@@ -33,8 +33,9 @@ class Summary:
     rows: list[dict[str, Any]]
     """Each with `recipe`; `seeds` that are evaluated; `unfinished` ones; `failures` among the evaluated and the
     diverged; `_mean`, `_sd` and `_min` (`_max` where lower is better) of the first score; means of the other scores
-    over the evaluated seeds; and the mean cost of a seed: `minutes` of training, validation included,
-    `steps_per_second`, `parameters`. NaN stands for what is not known."""
+    over the evaluated seeds; `_baseline` of every score, the mean of what needs no learning; and the mean cost of a
+    seed: `minutes` of training, validation included, `steps_per_second`, `parameters`. NaN stands for what is not
+    known."""
     scores: dict[str, dict[str, Any]]
     """{score: label, better} of what the rows are about, the most telling first"""
     threshold: float | None
@@ -79,6 +80,7 @@ def summarize(runs: Sequence[RunFolder], *, threshold: float | None = None) -> S
                 f"{first}_sd": _value(values, first, "sd"),
                 f"{first}_{worst}": _value(values, first, worst),
                 **{name: _value(values, name, "mean") for name in list(scores)[1:]},
+                **_baselines([results[run.path] for run in done], list(scores)),
                 "minutes": _mean([value / 60 for value in seconds]),
                 "steps_per_second": _mean([state["step"] / s for state, s in zip(status, seconds, strict=True)]),
                 "parameters": results[done[0].path]["parameters"] if done else math.nan,
@@ -104,9 +106,10 @@ def table(summary: Summary) -> tuple[list[str], list[list[str]]]:
         spread = "" if math.isnan(row[f"{first}_sd"]) else f" ± {row[f'{first}_sd']:.2g}"
         worst = row[f"{first}_min"] if f"{first}_min" in row else row[f"{first}_max"]
         size = "-" if math.isnan(row["parameters"]) else f"{row['parameters']:,}"
-        found = (number(row[f"{first}_mean"]) + spread, number(worst), str(row["failures"]))
-        numbers = (number(row[name]) for name in (*others, "minutes", "steps_per_second"))
-        cells.append([row["recipe"], seeds, *found, *numbers, size])
+        found = (number(row[f"{first}_mean"]) + spread + _bracket(row, first), number(worst), str(row["failures"]))
+        scores = (number(row[name]) + _bracket(row, name) for name in others)
+        cost = (number(row[name]) for name in ("minutes", "steps_per_second"))
+        cells.append([row["recipe"], seeds, *found, *scores, *cost, size])
     return [*headings, "minutes", "steps/s", "parameters"], cells
 
 
@@ -115,6 +118,18 @@ def to_json(summary: Summary) -> str:
     rows = [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()} for row in summary.rows]
     content = {"evaluation": EVALUATION, "score": summary.first, "threshold": summary.threshold, "rows": rows}
     return json.dumps(content, indent=2) + "\n"
+
+
+def _baselines(results: Sequence[dict[str, Any]], scores: Sequence[str]) -> dict[str, float]:
+    """{score_baseline: mean over the evaluations that have it, NaN without any}"""
+    found = {name: [r["baseline"][name]["mean"] for r in results if name in r.get("baseline", {})] for name in scores}
+    return {f"{name}_baseline": _mean(values) for name, values in found.items()}
+
+
+def _bracket(row: dict[str, Any], score: str) -> str:
+    """What needs no learning, after the score."""
+    baseline = row.get(f"{score}_baseline", math.nan)
+    return "" if math.isnan(baseline) else f" ({number(baseline)})"
 
 
 def _value(scores: dict[str, dict[str, Any]], metric: str, key: str) -> float:
