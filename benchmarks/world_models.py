@@ -1,5 +1,6 @@
 """A training step of SSWM at its published size, against a plain port: python -m benchmarks.world_models ours plain
 
+`frames=10 batch=1` make clips longer, up to the 10 of the last published stage, and fewer.
 The plain port tiles a slot over the whole grid before the decoder's first convolution, and draws every future for the
 gradient. Both get the same weights and random numbers, and must give the same loss and gradients.
 """
@@ -74,14 +75,17 @@ def main(words: Sequence[str]) -> None:
     """Print seconds and peak memory of `plain` or `ours` (a process of its own measures memory), or compare both."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    scene = Scene(image=torch.rand(2, 3, 3, 64, 64), actions=torch.rand(2, 3, 4))
+    sizes = {"frames": 3, "batch": 2}
+    sizes |= {name: int(value) for name, _, value in (word.partition("=") for word in words if "=" in word)}
+    batch, frames = sizes["batch"], sizes["frames"]
+    scene = Scene(image=torch.rand(batch, frames, 3, 64, 64), actions=torch.rand(batch, frames, 4))
     torch.manual_seed(1)
     models = {"ours": SSWM(action_size=4), "plain": PlainSSWM(action_size=4)}
     plain = PlainDecoder(inputs=64, image_size=(64, 64))
     models["plain"].load_state_dict(models["ours"].state_dict())
     plain.load_state_dict(models["ours"].decoder.state_dict())
     models["plain"].decoder = plain
-    for name in words or models:
+    for name in [word for word in words if "=" not in word] or models:
         loss, norm, seconds = step(models[name].train(), scene)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(

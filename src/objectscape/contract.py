@@ -125,6 +125,22 @@ class Predicts(Protocol):
 
 
 @runtime_checkable
+class Imagines(Protocol):
+    """Continues clips without drawing them: `predict` in its three parts, as all world models here have it.
+
+    `observe(scene)` -> what is known after the last frame of clips, (B, ...). `imagine(state)` -> its futures (B, S, T,
+    ...), T = `steps`, S = `samples`, drawn independently; `actions` (B, T, A), or (B, S, T, A) with other actions for
+    every future, action i leads to imagined frame i. `draw(states)` -> states with any lead axes as pictures.
+    """
+
+    def observe(self, scene: Scene) -> Any: ...
+
+    def imagine(self, state: Any, *, steps: int, samples: int = 1, actions: Tensor | None = None) -> Any: ...
+
+    def draw(self, states: Any) -> Decomposition: ...
+
+
+@runtime_checkable
 class Places(Protocol):
     """Has slots with a place of their own, so that an object is moved by writing numbers instead of pixels.
 

@@ -12,29 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from objectscape.agents.costs import slot_costs
+from objectscape.contract import Imagines
 from objectscape.nn.validation import check_at_least, check_choice
 from objectscape.scene import Decomposition, Scene
 
 COSTS = ("image", "slots")
 SEEN = "objectscape_seen"
 """Key of `info` under which what was seen is kept."""
-
-
-@runtime_checkable
-class Imagines(Protocol):
-    """Continues clips without drawing them: all world models here."""
-
-    def observe(self, scene: Scene) -> Any: ...
-
-    def imagine(self, state: Any, *, steps: int, samples: int = 1, actions: Tensor | None = None) -> Any: ...
-
-    def draw(self, states: Any) -> Decomposition: ...
 
 
 @dataclass(frozen=True)

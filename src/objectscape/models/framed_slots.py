@@ -238,14 +238,7 @@ class FramedSlots(Model):
     def imagine(
         self, state: FramedState, *, steps: int, samples: int = 1, actions: Tensor | None = None
     ) -> FramedState:
-        """Futures (B, S, T, ...) of a state (B, ...), T = `steps`, S = `samples`; not drawn yet.
-
-        Args:
-            state: of `observe`.
-            steps: number of frames.
-            samples: number of futures of each state, drawn independently.
-            actions: (B, T, A), or (B, S, T, A) with other actions for every future; action i leads to frame i.
-        """
+        """Futures (B, S, T, ...) of a state (B, ...); see `contract.Imagines`."""
         check_at_least(1, steps=steps, samples=samples)
         actions = check_actions(actions, needed=steps, width=self.action_size, samples=samples)
         state = state.map(lambda x: x.repeat_interleave(samples, 0))  # (B*S, K, ...)

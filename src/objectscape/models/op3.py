@@ -428,14 +428,7 @@ class OP3(Model):
         return self._state(output.slots[:, -1])
 
     def imagine(self, state: OP3State, *, steps: int, samples: int = 1, actions: Tensor | None = None) -> OP3State:
-        """Futures (B, S, T, ...) of a state (B, ...), T = `steps`, S = `samples`; not drawn yet.
-
-        Args:
-            state: of `observe`.
-            steps: number of frames.
-            samples: number of futures of each state, drawn independently.
-            actions: (B, T, A), or (B, S, T, A) with other actions for every future; action i leads to frame i.
-        """
+        """Futures (B, S, T, ...) of a state (B, ...); see `contract.Imagines`."""
         check_at_least(1, steps=steps, samples=samples)
         actions = check_actions(actions, needed=steps, width=self.action_size, samples=samples)
         slots = state.slots.repeat_interleave(samples, 0)  # (B*S, K, R + Z)

@@ -320,14 +320,7 @@ class SSWM(Model):
         return SSWMState(slots=output.slots[:, -1], memory=output.memory[:, -1])
 
     def imagine(self, state: SSWMState, *, steps: int, samples: int = 1, actions: Tensor | None = None) -> SSWMState:
-        """Futures (B, S, T, ...) of a state (B, ...), T = `steps`, S = `samples`; not drawn yet.
-
-        Args:
-            state: of `observe`.
-            steps: number of frames.
-            samples: number of futures of each state, drawn independently.
-            actions: (B, T, A), or (B, S, T, A) with other actions for every future; action i leads to frame i.
-        """
+        """Futures (B, S, T, ...) of a state (B, ...); see `contract.Imagines`."""
         check_at_least(1, steps=steps, samples=samples)
         actions = check_actions(actions, needed=steps, width=self.action_size, samples=samples)
         slots, memory = (x[:, None].expand(-1, samples, -1, -1) for x in (state.slots, state.memory))

@@ -255,14 +255,7 @@ class VRNN(Model):
         )
 
     def imagine(self, state: VRNNState, *, steps: int, samples: int = 1, actions: Tensor | None = None) -> VRNNState:
-        """Futures (B, S, T, ...) of a state (B, ...), T = `steps`, S = `samples`.
-
-        Args:
-            state: of `observe`.
-            steps: number of frames.
-            samples: number of futures of each state, drawn independently.
-            actions: (B, T, A), or (B, S, T, A) with other actions for every future; action i leads to frame i.
-        """
+        """Futures (B, S, T, ...) of a state (B, ...); see `contract.Imagines`."""
         check_at_least(1, steps=steps, samples=samples)
         actions = check_actions(actions, needed=steps, width=self.action_size, samples=samples)
         hidden, cell = (x.repeat_interleave(samples, 0) for x in (state.hidden, state.cell))  # (B*S, H)
