@@ -123,7 +123,7 @@ def test_from_scenes_to_sentences(tmp_path: Path, capsys: pytest.CaptureFixture[
     with h5py.File("st.h5") as file:
         assert file["train/slots_latent"].shape[:2] == (24, 5)
         assert set(file["train"]) == {"slots_latent", "slots_partner", "attr", "t", "t_latent", "said", "grammar"}
-        assert file["test/slots"].shape[1:] == (3, 3, 48, 48)
+        assert file["test/slots"].shape[1:] == (3, 3, 40, 40)
         partner, rows, latents = (file[f"train/{n}"][...] for n in ("slots_partner", "attr", "slots_latent"))
     objects = Latents(path="st.h5")
     assert len(objects) == (partner >= 0).sum() > 3
@@ -145,10 +145,10 @@ def test_from_scenes_to_sentences(tmp_path: Path, capsys: pytest.CaptureFixture[
     for score in ("slots_to_attr_class", "attr_to_slots_mse", "slots_own_mse", "slots_to_t_word_shape"):
         assert f'"{score}"' in answers
     assert main(["show", "w", "-n", "2", "--out", "grid.png"]) == 0
-    assert Image.open("grid.png").size == (2 * 48 * 4, (1 + 3 + 2) * 48 * 4)
+    assert Image.open("grid.png").size == (2 * 40 * 4, (1 + 3 + 2) * 40 * 4)
     said = ["--from", "text", "a red egg at the top", "--from", "text", "a blue triangle"]
     assert main(["translate", "w", *said, "--to", "scene.png", "-n", "2"]) == 0
-    assert Image.open("scene.png").size == ((2 * 48 + 1) * 8, 48 * 8)
+    assert Image.open("scene.png").size == ((2 * 40 + 1) * 8, 40 * 8)
     Image.fromarray(SimpleShapesScenes(count=1).batch([0]).image[0].permute(1, 2, 0).numpy()).save("see.png")
     capsys.readouterr()
     assert main(["translate", "w", "--from", "image", "see.png", "--to", "text"]) == 0

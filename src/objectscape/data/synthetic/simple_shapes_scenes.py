@@ -51,7 +51,7 @@ class SimpleShapesScenes(SyntheticScenes):
         split: str = "train",
         count: int | None = None,
         seed: int = 0,
-        image_size: int = 48,
+        image_size: int = 40,
         min_objects: int = 1,
         max_objects: int = 3,
         open_sentences: float = 0.0,

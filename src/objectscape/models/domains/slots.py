@@ -48,7 +48,7 @@ class Slots(Domain):
         *,
         model: Any = None,
         domain: str = "slots",
-        image_size: int = 48,
+        image_size: int = 40,
         background: tuple[int, int, int] = (0, 0, 0),
     ) -> None:
         super().__init__()
