@@ -148,7 +148,13 @@ def test_an_unknown_command_suggests_the_near_one(capsys: pytest.CaptureFixture[
     [
         (["--help"], "torch"),
         (["list", "recipes"], "torch"),
-        *(([verb, "--help"], "torch") for verb in VERBS if verb != "plan"),  # which lists its tasks and costs
+        *(([verb, "--help"], "torch") for verb in VERBS),
+        (["plan", "nowhere", "task=stack_blocks"], "torch"),
+        (["plan", "nowhere", "task=stack"], "torch"),
+        (["explore", "nowhere"], "torch"),
+        (["show", "tetrominoes", "--out", "x.jpg"], "torch"),
+        (["evaluate", "RUN", "data=tetromino"], "torch"),
+        (["data", "info", "tetromino"], "torch"),
         (["train", "recipe=slot_atention/tetrominoes"], "torch"),
         (["train", "recipe=quickstart", "data=folder"], "lightning"),
         (["sample", "nowhere"], "torch"),
@@ -157,7 +163,12 @@ def test_an_unknown_command_suggests_the_near_one(capsys: pytest.CaptureFixture[
         (["data", "info", "tetrominoes"], "torchmetrics"),
     ],
 )
-def test_looking_around_is_quick_and_imports_nothing_slow(words: list[str], slow: str) -> None:
+def test_looking_around_is_quick_and_imports_nothing_slow(words: list[str], slow: str, tmp_path: Path) -> None:
+    if "RUN" in words:
+        (tmp_path / "config.yaml").write_text(
+            "name: r\ndata: {_target_: objectscape.data.synthetic.shapes.ColoredShapes}\n"
+        )
+        words = [word.replace("RUN", str(tmp_path)) for word in words]
     code = f"""if True:
         import sys
         from objectscape.cli import main
@@ -246,7 +257,7 @@ def test_evaluate_compare_show(run: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "matched_objects" not in json.loads((run / "evaluation" / "plain-test.json").read_text())["scores"]
     capsys.readouterr()
     assert main(["compare", str(run), "--metrics", "ari_fg", "--format", "markdown"]) == 0
-    assert "| quickstart | tetrominoes-test | ari_fg |" in capsys.readouterr().out
+    assert "| quickstart | tetrominoes-test | 16 | 8 | ari_fg |" in capsys.readouterr().out
     assert main(["compare", str(run), "--metrics", "ari_fg", "mse", "--wide", "--format", "markdown"]) == 0
     assert "| name | evaluation | runs | ari_fg | mse |" in capsys.readouterr().out
     assert main(["compare", str(run), "--metrics", "ari_fg", "mse", "--format", "latex"]) == 0

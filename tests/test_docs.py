@@ -24,6 +24,8 @@ import yaml
 from objectscape.cli import VERBS, main
 from objectscape.cli import config as configs
 from objectscape.cli.data import MAKERS
+from tests.conftest import SHARED, SMALL
+from tests.parity.count import count
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -216,6 +218,43 @@ def test_every_command_model_and_data_set_is_listed() -> None:
         assert f"(docs/models/{page.name})" in text
     for data in configs.options("data"):
         assert f"`{data}`" in text
+
+
+def test_the_numbers_of_parity_cases_are_those_that_are_there() -> None:
+    """README's table: a row for each group of recorded cases, with its number and whose code was run."""
+    text = (ROOT / "README.md").read_text()
+    table = re.findall(r"^\| ([^|]+) \|[^|]*\| ([^|]*) \| (\d+) \|$", text, re.MULTILINE)
+    rows = {row[0]: (int(row[2]), set(re.findall(r"github\.com/[\w.-]+/([\w.-]+)", row[1]))) for row in table}
+    assert set(rows) == set(CASES.values())
+    total = sum(number for number, _ in rows.values())
+    assert f"{total} recorded cases" in text
+    for root in (SHARED, SMALL):  # all of them, where they are; what comes with the repository is some of each
+        for group, (number, repositories) in count(root).items() if root.is_dir() else ():
+            said, linked = rows[CASES[group]]
+            assert said == number if root == SHARED else said >= number, group
+            originals = {repository.partition("/")[2] for repository in repositories}
+            if group != "metrics":  # of which the row says "all of these"
+                assert linked & originals, group
+                assert linked >= originals - {"deepmind-research"} if group == "emorl" else linked >= originals, group
+
+
+CASES = {
+    "slot_attention": "Slot Attention", "iodine": "IODINE", "emorl": "EfficientMORL", "monet": "MONet",
+    "genesis": "GENESIS, GENESIS-S", "genesisv2": "GENESIS-V2", "vae": "VAE baselines", "space": "SPACE",
+    "space_time": "SPACE-Time", "world_models": "SSWM, OP3, VRNN", "global_workspace": "Global workspace",
+    "simple_shapes": "data: Simple Shapes",
+    "datasets_genesis": "data: files and generators of the GENESIS papers",
+    "sprites_video": "data: select-and-move sprites", "metrics": "scores, GECO, schedules",
+}  # fmt: skip
+"""{folder of recorded cases: its row in the README}"""
+
+
+def test_recipes_that_a_page_names_exist() -> None:
+    known = set(configs.options("recipe"))
+    page = (DOCS / "howto" / "which.md").read_text()
+    named = set(re.findall(r"`(?:recipe=)?([a-z0-9_]+/[a-z0-9_]+)`", page))
+    assert len(named) > 30
+    assert named <= known, sorted(named - known)
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=name)

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from torch import Tensor, nn
 
+from objectscape.checkpoints.run_folder import RunFolder
 from objectscape.cli import main
 from objectscape.evaluation.asking import Asking, evaluate
-from objectscape.evaluation.results import beside
+from objectscape.evaluation.results import beside, compare, mismatches, option_words
 from objectscape.metrics.reconstruction import mse
 from objectscape.metrics.refinement import MeanOverImages, refinement_values
 from objectscape.metrics.segmentation import adjusted_rand_index, contingency
@@ -163,7 +165,7 @@ def test_evaluate_reports_what_the_model_has(tmp_path: Path, words: list[str], e
 
 
 def test_metrics_beside_each_other() -> None:
-    row = {"name": "a", "evaluation": "x-test", "sd": 0.25, "n": 3}
+    row = {"name": "a", "evaluation": "x-test", "images": 8, "step": 3, "sd": 0.25, "n": 3}
     rows = [
         {**row, "metric": "ari_fg", "mean": 0.5},
         {**row, "metric": "kl", "mean": 7.0, "sd": float("nan"), "n": 1},
@@ -172,3 +174,78 @@ def test_metrics_beside_each_other() -> None:
     headings, cells = beside(rows)
     assert headings == ["name", "evaluation", "runs", "ari_fg", "kl"]
     assert cells == [["a", "x-test", "3", "0.5 ± 0.25", "7"], ["b", "x-test", "3", "0.75 ± 0.25", "-"]]
+
+
+def measured(folder: Path, seed: int, score: float, *, images: int = 320, step: int = 20, now: int = 20) -> RunFolder:
+    """A run of the recipe "r" with one evaluation."""
+    (folder / "evaluation").mkdir(parents=True)
+    (folder / "config.yaml").write_text(f"name: r\nseed: {seed}\n")
+    (folder / "status.json").write_text(json.dumps({"state": "done", "step": now, "seconds": 1}))
+    content = {
+        "asked": {"_target_": "x.Y", "path": str(folder), "count": 8, "images": images}, "images": images, "step": step,
+        "data": {"name": "shapes"}, "split": "test", "parameters": 1,
+        "headline": {"ari_fg": {"label": "ARI-FG", "better": "higher", "passing": None, "quick": True}},
+        "scores": {"ari_fg": {"mean": score, "sd": 0.1, "n": images}}, "baseline": {},
+    }  # fmt: skip
+    (folder / "evaluation" / "shapes-test.json").write_text(json.dumps(content))
+    return RunFolder(folder)
+
+
+def test_no_mean_is_taken_over_different_questions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    alike = [measured(tmp_path / f"a{seed}", seed, 0.5 + seed / 10) for seed in range(2)]
+    (row,) = compare(alike)
+    assert (row["evaluation"], row["images"], row["step"], row["n"]) == ("shapes-test", 320, 20, 2)
+    assert row["mean"] == pytest.approx(0.55)
+    assert not mismatches(alike)
+    mixed = [*alike, measured(tmp_path / "few", 2, 0.9, images=32)]
+    rows = compare(mixed)
+    assert {(row["evaluation"], row["n"]) for row in rows} == {
+        ("shapes-test (images=320)", 2), ("shapes-test (images=32)", 1),
+    }  # fmt: skip
+    assert mismatches(mixed) == ["shapes-test is not the same question everywhere: images is 320 (a0, a1); 32 (few)"]
+    assert main(["compare", *(str(run.path) for run in mixed)]) == 0
+    shown = capsys.readouterr()
+    assert "images is 320 (a0, a1); 32 (few)" in shown.err
+    assert "shapes-test (images=32): 32 images, step 20" in shown.out
+    assert max(map(len, shown.out.splitlines())) <= 80
+
+
+def test_the_score_of_an_old_step_is_not_shown_as_if_it_were_new(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = measured(tmp_path / "new", 0, 0.5)
+    old = measured(tmp_path / "old", 1, 0.7, step=10)
+    assert mismatches([new]) == []
+    assert f"{old.path}: shapes-test was measured at step 10, the run is at step 20" in mismatches([old])[0]
+    assert {row["evaluation"] for row in compare([new, old])} == {"shapes-test (step=20)", "shapes-test (step=10)"}
+    printed = Console(width=200, soft_wrap=True)
+    monkeypatch.setattr("objectscape.cli.listing.console", printed)
+    assert main(["list", "runs", "--runs", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "ARI-FG 0.5 (shapes, 320 images)" in shown
+    assert "ARI-FG 0.7 (shapes, 320 images, old: of step 10)" in shown
+
+
+def test_a_table_that_does_not_fit_says_where_the_whole_one_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = measured(tmp_path / "a", 0, 0.5)
+    file = run.path / "evaluation" / "shapes-test.json"
+    content = json.loads(file.read_text())
+    content["scores"] = {f"score_number_{i}": content["scores"]["ari_fg"] for i in range(12)}
+    content["headline"] = {}
+    file.write_text(json.dumps(content))
+    assert main(["compare", str(run.path), "--wide"]) == 0
+    shown = capsys.readouterr()
+    assert max(map(len, shown.out.splitlines())) <= 80
+    assert "score_number_2" in shown.out
+    assert "more columns do not fit 80 characters: --format csv or markdown has them all" in shown.err
+    assert main(["compare", str(run.path), "--wide", "--format", "csv"]) == 0
+    assert "score_number_11" in capsys.readouterr().out
+
+
+def test_options_in_file_names_can_be_read() -> None:
+    options = {"clip": {"length": 6, "random_start": False}, "image_size": [64, 96], "slots": "7", "schedule": None}
+    assert option_words(options) == [
+        "clip.length=6", "clip.random_start=false", "image_size=64x96", "slots=7", "schedule=null",
+    ]  # fmt: skip

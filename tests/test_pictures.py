@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor, nn
 
+import objectscape
 from objectscape import viz
+from objectscape.checkpoints.native import save_model
 from objectscape.cli import main
 from objectscape.evaluation.edits import interpolate, object_slots, redraw, swap_objects, visible_slots
-from objectscape.evaluation.pictures import decoded_stages, object_traversals
+from objectscape.evaluation.pictures import curve_keys, decoded_stages, object_traversals, remarks
 from objectscape.models.efficientmorl import EfficientMORL
 from objectscape.models.iodine import IODINE
 from objectscape.models.monet import MONet
@@ -146,16 +150,24 @@ def three_stages() -> tuple[Scene, list[Stage]]:
 def test_the_refinement_figure_shows_every_stage_of_every_scene() -> None:
     scene, found = three_stages()
     figure = viz.refinement_figure(scene, found, count=2)
-    headings = ["image", "reconstruction", "masks", "segments", "attention", *(f"slot {k}" for k in range(4))]
+    headings = [
+        "image",
+        "reconstruction",
+        "masks",
+        "segments",
+        "outlines",
+        "attention",
+        *(f"slot {k}" for k in range(4)),
+    ]
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert texts == [*headings, *["layer 1", "step 1", "step 2"] * 2]
     drawn = tiles(figure)
-    assert len(drawn) == 2 * (9 + 8 + 8)  # the attention of the first stage only
-    for stage, first in zip(found, (0, 18, 34), strict=True):
+    assert len(drawn) == 2 * (10 + 9 + 9)  # the attention of the first stage only
+    for stage, first in zip(found, (0, 20, 38), strict=True):
         for block in range(2):
-            width = 9 if stage.attention is not None else 8
+            width = 10 if stage.attention is not None else 9
             assert np.array_equal(drawn[first + block * width + 1], as_tile(stage.drawn.recon[block]))
-    assert len(tiles(viz.refinement_figure(scene, found, count=1, max_slots=2))) == 7 + 6 + 6
+    assert len(tiles(viz.refinement_figure(scene, found, count=1, max_slots=2))) == 8 + 7 + 7
 
 
 def test_frames_of_the_refinement_are_the_stages() -> None:
@@ -220,7 +232,8 @@ def test_the_traversal_figure_places_objects_dimensions_and_marks() -> None:
     scene, drawn, moved = traversals()
     figure = viz.traversal_figure(scene, drawn, moved)
     pictures = tiles(figure)
-    panels = 4 + 4  # image, reconstruction, masks, segments, four slots
+    assert figure.texts[0].get_text().startswith("Triangle below a row: the value that this object's own latent has")
+    panels = 5 + 4  # image, reconstruction, masks, segments, outlines, four slots
     assert len(pictures) == panels + 3 * 3 * 5
     assert np.array_equal(pictures[panels + 15 + 2], as_tile(moved[1].images[0, 2]))
     texts = [text.get_text() for text in figure.axes[0].texts]
@@ -376,16 +389,80 @@ def test_show_draws_every_stage_of_an_iterative_model(iterative: Trained, tmp_pa
     assert [file.name for file in tmp_path.iterdir()] == ["film.gif"]
 
 
-def test_show_draws_edits_and_traversals(iterative: Trained, capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_draws_edits_and_traversals(
+    iterative: Trained, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "run"
+    shutil.copytree(iterative.path, path)
+    model = objectscape.load(path)
+    for name, weight in model.named_parameters():
+        if "decoder" in name and weight.ndim > 1:
+            weight.data *= 40  # so that latents change the picture
+    save_model(model, path / "model", step=1)
     words = ["--traversals", "--interpolate", "--swap", "-n", "1", "--dimensions", "2", "--steps", "3", "--images", "1"]
-    assert main(["show", str(iterative.path), *words]) == 0
+    assert main(["show", str(path), *words]) == 0
     printed = capsys.readouterr().out.split()
     assert [Path(line).name for line in printed] == [
         f"{kind}-colored_shapes-test.{suffix}"
         for kind, suffix in (("traversals", "png"), ("traversals", "gif"), ("interpolation", "png"), ("swap", "png"))
     ]
     assert all(Path(line).stat().st_size > 1000 for line in printed)
-    assert "![swap-colored_shapes-test]" in (iterative.path / "README.md").read_text()
+    assert "![swap-colored_shapes-test]" in (path / "README.md").read_text()
+
+
+def test_pictures_say_what_they_show_and_that_a_model_is_dead(
+    iterative: Trained, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: dict[str, list[str]] = {}
+
+    def keep(figure: Figure, path: Path) -> Path:
+        drawn[path.stem] = [text.get_text() for text in (*figure.texts, *figure.axes[0].texts)]
+        drawn[path.stem] += [axes.get_title() for axes in figure.axes]
+        return path
+
+    monkeypatch.setattr("objectscape.cli.drawing.save_figure", keep)
+    assert main(["show", str(iterative.path), "-n", "2"]) == 0
+    texts = drawn["decomposition-colored_shapes-test"]
+    assert texts[0] == "run run · step 1 · EfficientMORL · colored_shapes (test) from 0"
+    assert any(text.startswith("Dead: every reconstruction") for text in texts)
+    assert sum(text.startswith("ARI-FG") for text in texts) == 2
+    assert "Undecided" in capsys.readouterr().err
+    curves = drawn["learning_curves"]
+    assert any(text.startswith("train/loss ↓") for text in curves)
+    assert main(["show", str(iterative.path), "--traversals", "--images", "1"]) == 1
+    assert "nothing to traverse: no dimension of the latents changes the picture" in capsys.readouterr().err
+
+
+def test_what_is_to_be_said_of_a_model() -> None:
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(2, 3, 8, 8, generator=generator)
+    segments = torch.zeros(2, 8, 8, dtype=torch.long)
+    segments[:, 2:5, 2:5] = 1
+    owners = torch.nn.functional.one_hot(segments, 3).movedim(-1, 1).unsqueeze(2).float()
+
+    def said(masks: Tensor, recon: Tensor = image, truth: Tensor | None = segments) -> str:
+        output = Decomposition(recon=recon, masks=masks, components=recon[:, None].expand(-1, 3, -1, -1, -1),
+                               slots=torch.zeros(2, 3, 1))  # fmt: skip
+        return " ".join(remarks(Scene(image=image, segments=truth), output))
+
+    assert said(owners) == "1 of 3 slots are nowhere in these scenes and left out."
+    assert "Undecided: the largest mask of a pixel is 0.34" in said(torch.full_like(owners, 1 / 3) + 0.01 * owners)
+    alone = torch.zeros_like(owners)
+    alone[:, 1] = 1
+    assert "Nothing is divided: one slot owns 100.0%" in said(alone)
+    assert "Nothing is divided" in said(alone, truth=None)
+    assert "Dead" in said(owners, image.mean((2, 3), keepdim=True).expand_as(image))
+    assert said(owners, image * torch.nan) == "The output is not finite: the model has diverged."
+
+
+def test_headline_scores_come_first_among_the_curves() -> None:
+    columns = ["step", "train/loss", "train/kl", "val/mbo", "val/mse", "val/ari_fg", "val/ari", "val/loss"]
+    found = curve_keys(columns)
+    assert list(found) == ["val/ari_fg", "val/ari", "val/mse", "train/loss", "val/loss"]
+    assert found["val/ari_fg"] == "higher"
+    assert found["val/mse"] == found["train/loss"] == "lower"
+    assert curve_keys(["step", "val/mbo"]) == {"val/mbo": "higher"}
+    assert curve_keys(["step"]) == {}
 
 
 @pytest.mark.parametrize(

@@ -277,4 +277,8 @@ def test_list_metrics_says_what_each_means(capsys: pytest.CaptureFixture[str]) -
     text = capsys.readouterr().out
     for question in QUESTIONS.values():
         assert all(name in text for name in question.scores)
-    assert "lower" in text
+        assert all(
+            meaning.text and meaning.better in ("higher", "lower", "neither") for meaning in question.scores.values()
+        )
+    assert "↓ lower" in text
+    assert all(len(line.rstrip()) <= 80 for line in text.splitlines() if line.startswith(" "))

@@ -17,7 +17,7 @@ from PIL import Image
 
 from objectscape import viz
 from objectscape.scene import Decomposition, Scene
-from objectscape.viz.palette import BACKGROUND_COLOR, IGNORE_COLOR
+from objectscape.viz.palette import BACKGROUND, BACKGROUND_COLOR, IGNORE_COLOR
 from objectscape.viz.tiles import CHECKER, checkerboard, composite, outline, shown_slots
 
 
@@ -125,6 +125,63 @@ def test_composite_shows_the_component_or_the_checkerboard():
     assert set((checkerboard(24, 24) * 255).round().int().flatten().tolist()) == set(CHECKER)
 
 
+def test_no_checkerboard_shines_through_a_half_transparent_mask():
+    drawn = composite(torch.full((1, 3, 24, 24), 0.2), torch.full((1, 1, 24, 24), 0.5))
+    assert drawn.unique().numel() == 1
+    assert 0.2 < float(drawn.max()) < CHECKER[0] / 255
+
+
+def test_a_slot_has_the_color_of_the_object_that_it_matches():
+    segments = torch.zeros(2, 4, 6, dtype=torch.int8)  # background, objects 1 and 3
+    segments[:, :2, :2], segments[:, 2:, 4:] = 1, 3
+    owners = torch.zeros(2, 4, 6, dtype=torch.long)
+    owners[0, :2, :2], owners[0, 2:, 4:] = 2, 1
+    owners[1] = 1
+    owners[1, :2, :2], owners[1, 2:, 4:] = 0, 3
+    masks = torch.nn.functional.one_hot(owners, 4).movedim(-1, 1).unsqueeze(2).float()  # (2, 4, 1, 4, 6)
+    colors = viz.colors_of_slots(masks, segments)
+    assert colors[0].tolist() == [BACKGROUND, 2, 0, 1]  # slot 3 owns nothing: the first color that no object has
+    assert colors[1].tolist() == [0, BACKGROUND, 1, 2]
+    assert torch.equal(viz.color_slots(owners, colors), viz.color_segments(segments))
+    assert torch.equal(viz.color_masks(masks, colors), viz.color_segments(segments))
+    assert viz.colors_of_slots(masks, None).tolist() == [[0, 1, 2, 3]] * 2
+    coarse = viz.colors_of_slots(masks, segments.repeat_interleave(2, -1).repeat_interleave(2, -2))
+    assert torch.equal(coarse, colors)
+    clip = viz.colors_of_slots(masks[None], segments[None])  # one color in the whole clip
+    assert clip.shape == (1, 4)
+    assert viz.colors_of_slots(torch.full((1, 3, 1, 4, 6), float("nan")), segments[:1]).tolist() == [[1, 3, 4]]
+
+
+def test_truth_and_masks_of_a_figure_have_the_same_colors():
+    scene, output = blobs(2, 4)
+    order = torch.tensor([2, 0, 3, 1])
+    shuffled = Decomposition(
+        recon=output.recon, masks=output.masks[:, order], components=output.components[:, order],
+        slots=output.slots[:, order],
+    )  # fmt: skip
+    for found in (output, shuffled):
+        tiles = [np.asarray(image.get_array()) for image in viz.decomposition_figure(scene, found).axes[0].images]
+        truth, segments = tiles[2:4], tiles[8:10]  # columns of two rows each: image, truth, recon, masks, segments
+        assert all(np.array_equal(a, b) for a, b in zip(truth, segments, strict=True))
+
+
+def test_a_caption_grows_the_figure_and_hides_nothing(tmp_path: Path):
+    for make in (lambda: viz.samples_figure(blobs(5)[1]), lambda: viz.learning_curves([rows(0), rows(1)])):
+        plain, figure = make(), make()
+        viz.caption_figure(figure, "run a\n" + "many words " * 40)
+        wide, high = figure.get_size_inches()
+        assert wide == plain.get_size_inches()[0]
+        assert high > plain.get_size_inches()[1] + 0.3
+        assert len(figure.texts) > 2
+        before = Image.open(viz.save_figure(plain, tmp_path / "a.png", dpi=100))
+        after = Image.open(viz.save_figure(figure, tmp_path / "b.png", dpi=100))
+        assert after.size[1] > before.size[1] + 25
+    frames = viz.caption_frames([np.zeros((40, 60, 3), np.uint8)] * 2, "run a")
+    assert frames[1].shape[0] > 50
+    assert not frames[1][:40].any()
+    assert frames[1][40:].min() < 200
+
+
 def test_outline_lies_inside_each_segment_and_leaves_the_rest():
     segments = torch.zeros(1, 64, 64, dtype=torch.long)
     segments[:, :, 32:] = 3
@@ -145,14 +202,15 @@ def test_decomposition_array_places_every_tile():
     output = Decomposition(recon=recon, masks=masks, components=components, slots=torch.zeros(1, 2, 1))
     array = viz.decomposition_array(Scene(image=image), output, 1)
     edge = 3
-    centers = [edge + column * (width + 3 * edge) + edge + width // 2 for column in range(6)]
+    centers = [edge + column * (width + 3 * edge) + edge + width // 2 for column in range(7)]
     middle = array[edge + edge + height // 2, centers]
     assert middle[:2].tolist() == [[10] * 3, [60] * 3]  # image, reconstruction: no truth here
     assert middle[2].tolist() == rgb(viz.SLOT_COLORS[0])  # masks
-    assert middle[3].tolist() == [10] * 3  # segments: one segment, hence no outline
-    assert middle[4].tolist() == [100] * 3
-    assert middle[5][0] in CHECKER
-    frame = array[edge + 1, [x - width // 2 - 1 for x in centers[4:]]]
+    assert middle[3].tolist() == rgb(viz.SLOT_COLORS[0])  # segments, filled
+    assert middle[4].tolist() == [10] * 3  # outlines: one segment, hence none
+    assert middle[5].tolist() == [100] * 3
+    assert middle[6][0] in CHECKER
+    frame = array[edge + 1, [x - width // 2 - 1 for x in centers[5:]]]
     assert frame.tolist() == [rgb(c) for c in viz.SLOT_COLORS[:2]]
 
 
@@ -163,7 +221,7 @@ def test_decomposition_array_size(n: int, k: int, height: int, width: int, count
     array = viz.decomposition_array(*blobs(n, k, height, width), count)
     factor = max(1, -(-96 // max(height, width)))
     edge = max(2, factor * height // 32)
-    rows, columns = min(n, count), 5 + k
+    rows, columns = min(n, count), 6 + k
     assert array.shape == (rows * (factor * height + 3 * edge) + edge, columns * (factor * width + 3 * edge) + edge, 3)
     assert array.dtype == np.uint8
 
@@ -222,7 +280,7 @@ def test_text_does_not_overlap_and_stays_on_the_sheet(k: int):
     figure = viz.decomposition_figure(*blobs(2, k), titles=["ARI-FG 0.91", "two\nlines of text"])
     renderer = FigureCanvasAgg(figure).get_renderer()
     boxes = [text.get_window_extent(renderer) for text in figure.axes[0].texts]
-    assert len(boxes) == 5 + k + 2
+    assert len(boxes) == 6 + k + 2
     assert all(figure.bbox.contains(*corner) for box in boxes for corner in (box.min, box.max))
     assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
 
@@ -258,13 +316,21 @@ def rows(seed: int, steps: int = 50) -> list[dict]:
 
 def test_curves_choose_keys_and_scales():
     figure = viz.learning_curves([rows(0), rows(2)])
-    assert [axes.get_title() for axes in figure.axes] == ["loss", "val/ari"]
+    assert [axes.get_title() for axes in figure.axes] == ["loss ↓", "val/ari"]
     assert [axes.get_yscale() for axes in figure.axes] == ["log", "linear"]
     lines = figure.axes[1].lines
     assert len(lines) == 3  # two runs and their mean
     np.testing.assert_allclose(lines[-1].get_ydata(), [0.02 + i / 60 for i in range(0, 50, 10)])
     band = figure.axes[1].collections[0].get_paths()[0].vertices[:, 1]
     assert band.max() == pytest.approx(0.02 + 40 / 60 + 0.01 * 2**0.5)
+
+
+def test_a_single_curve_says_its_best_and_its_last_value():
+    points = [{"step": 10 * i, "loss": value, "val/ari": value} for i, value in enumerate((3.0, 1.0, 2.0))]
+    figure = viz.learning_curves(points, keys=["val/ari", "loss"], better={"val/ari": "higher"})
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == ["val/ari ↑\nbest 3 at 0, last 2", "loss ↓\nbest 1 at 10, last 2"]
+    assert viz.learning_curves(points, keys=["val/ari"]).axes[0].get_title() == "val/ari\nlast 2"
 
 
 def test_curves_read_files_and_compare_experiments(tmp_path: Path):
@@ -332,7 +398,7 @@ def test_mp4_without_ffmpeg_names_the_extra(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(ModuleNotFoundError, match=r"objectscape\[video\]"):
-        viz.save_animation([np.zeros((4, 4, 3), np.uint8)], tmp_path / "clip.mp4")
+        viz.save_animation([np.zeros((4, 4, 3), np.uint8)] * 2, tmp_path / "clip.mp4")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -340,12 +406,14 @@ def test_animation_errors(tmp_path: Path):
     frame = np.zeros((4, 4, 3), np.uint8)
     with pytest.raises(ValueError, match="no frames"):
         viz.save_animation([], tmp_path / "a.gif")
+    with pytest.raises(ValueError, match="one frame is no film"):
+        viz.save_animation([frame], tmp_path / "a.gif")
     with pytest.raises(ValueError, match="one shape"):
         viz.save_animation([frame, frame[:2]], tmp_path / "a.gif")
     with pytest.raises(ValueError, match=r"\.gif, \.mp4"):
         viz.save_animation([frame], tmp_path / "a.avi")
     with pytest.raises(ValueError, match="fps=100"):
-        viz.save_animation([frame], tmp_path / "a.gif", fps=100)
+        viz.save_animation([frame, frame], tmp_path / "a.gif", fps=100)
     with pytest.raises(ValueError, match="time axis"):
         viz.decomposition_video(*blobs())
     assert list(tmp_path.iterdir()) == []

@@ -13,7 +13,7 @@ from objectscape.data.synthetic.objects_room_like import ObjectsRoomLike
 from objectscape.data.synthetic.rooms_ring_camera_like import RoomsRingCameraLike
 from objectscape.data.synthetic.shapestacks_like import ShapeStacksLike
 from objectscape.scene import Scene
-from objectscape.viz import dataset_figure, save_figure
+from objectscape.viz import dataset_figure, samples_figure, save_figure
 
 HERE = Path(__file__).parent
 
@@ -28,8 +28,9 @@ for family in (ClevrLike, ClevrTexLike, ObjectsRoomLike, ShapeStacksLike):
 rooms = RoomsRingCameraLike(split="test", frames=6, quality="high").batch(range(2))
 save(rooms.map(lambda t: t.flatten(0, 1)), RoomsRingCameraLike.NAME, columns=6)
 
-rows = []
-for variant in ClevrLike.VARIANTS:
+rows, names = [], list(ClevrLike.VARIANTS)
+for variant in names:
     data = ClevrLike(split="test", variant=variant, max_objects=6, image_size=64, quality="high")
-    rows.append(data.batch(range(5)).image)
-save(Scene(image=torch.cat(rows)), "shifts", columns=5, dpi=80)
+    rows.append(data.batch(range(5)).pixels)
+labels = [name.replace("_", " ") for name in names]
+save_figure(samples_figure(torch.cat(rows), columns=5, row_labels=labels), HERE / "gallery-shifts.png", dpi=80)

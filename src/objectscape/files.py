@@ -14,6 +14,17 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+FIGURE_FORMATS = (".png", ".pdf", ".svg")
+ANIMATIONS = (".gif", ".mp4")
+
+
+def check_suffix(path: Path, allowed: tuple[str, ...]) -> str:
+    """The suffix in lower case, if it is one of `allowed`."""
+    suffix = path.suffix.lower()
+    if suffix not in allowed:
+        raise ValueError(f"cannot write {path}: the name must end in {', '.join(allowed)}, not {suffix or 'nothing'!r}")
+    return suffix
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:

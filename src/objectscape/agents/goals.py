@@ -11,12 +11,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from objectscape.agents.choices import COSTS
 from objectscape.agents.costs import image_cost, mask_places, place_cost, slot_costs, subimage_cost
 from objectscape.contract import Predicts
 from objectscape.nn.validation import check_choice
 from objectscape.scene import Decomposition, Scene
 
-COSTS = ("image", "subimage", "slots", "places")
 Kind = Literal["image", "subimage", "slots", "places"]
 LARGEST, SMALLEST = 0.3, 0.005
 """A slot with more, or less, of the picture than this is no object that can be moved."""

@@ -140,6 +140,14 @@ class RunFolder:
             status["state"] = "died"
         return status
 
+    def weights_step(self) -> int | None:
+        """After how many steps the weights were saved that `load_model` gives; None for imported ones."""
+        if (self.model_folder / "config.json").is_file():
+            step = read_json(self.model_folder / "config.json").get("step")
+        else:
+            step = read_checkpoint(self.checkpoint)["global_step"]
+        return step if isinstance(step, int) else None
+
     def load_model(self, **overrides: Any) -> nn.Module:
         """The trained model: the final one, or the last checkpoint's if the run has not finished."""
         from objectscape.checkpoints.native import load_model, load_weights

@@ -20,7 +20,15 @@ from objectscape.cli import pairs_curve
 from objectscape.cli.common import add_device, at_least, console, device_of, note
 from objectscape.cli.train import launch
 from objectscape.evaluation.report import write_readme
-from objectscape.evaluation.results import as_csv, as_markdown, differences, headline_of, number, read_results
+from objectscape.evaluation.results import (
+    as_csv,
+    as_markdown,
+    differences,
+    headline_of,
+    mismatches,
+    number,
+    read_results,
+)
 from objectscape.evaluation.summary import EVALUATION, diverged, evaluated, summarize, table, to_json
 from objectscape.files import write_text
 from objectscape.names import unknown
@@ -220,6 +228,8 @@ def report(out: Path, threshold: float | None) -> None:
             printed.add_row(line[0], *line[columns][columns.start == 0 :])
         console.print(printed)
     console.print(caption)
+    for sentence in mismatches([run for run in runs if evaluated(run)], only=EVALUATION):
+        note(f"note: {sentence}")
     note(f"written to {out / 'table.json'}, table.md and table.csv")
     pairs_curve.report(runs, out)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,33 @@ errors = Console(stderr=True, highlight=False)
 def note(text: str) -> None:
     """A line for the person at the terminal, on stderr so that stdout stays usable in pipes."""
     print(text, file=sys.stderr)
+
+
+def print_fitting(columns: Sequence[str], cells: Sequence[Sequence[str]], *, keep: int, whole: str) -> None:
+    """A table on the terminal with as many columns as fit its width; if some do not, a note says where they are.
+
+    Args:
+        columns: headings.
+        cells: rows.
+        keep: columns at the left that are always there.
+        whole: where the others are.
+    """
+    from rich import box
+    from rich.table import Table
+
+    widths = [max(len(row[i]) for row in (columns, *cells)) for i in range(len(columns))]
+    shown = keep
+    while shown < len(columns) and sum(widths[: shown + 1]) + 2 * shown + 2 <= console.width:
+        shown += 1
+    shown = min(max(shown, keep + 1), len(columns))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for i, column in enumerate(columns[:shown]):
+        table.add_column(column, justify="left" if i < keep else "right", overflow="fold", no_wrap=i >= keep)
+    for row in cells:
+        table.add_row(*row[:shown])
+    console.print(table)
+    if shown < len(columns):
+        note(f"{len(columns) - shown} more columns do not fit {console.width} characters: {whole}")
 
 
 def add_device(parser: argparse.ArgumentParser, text: str | None = None) -> None:

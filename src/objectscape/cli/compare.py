@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
+from rich import box
 from rich.table import Table
 
 from objectscape.checkpoints.run_folder import RunFolder
-from objectscape.cli.common import console, note
-from objectscape.evaluation.results import as_csv, as_latex, as_markdown, beside, compare, number
+from objectscape.cli.common import console, note, print_fitting
+from objectscape.evaluation.results import as_csv, as_latex, as_markdown, beside, compare, mismatches, number
 
 
 def main(words: list[str]) -> int:
@@ -27,7 +29,10 @@ def main(words: list[str]) -> int:
         "--wide", action="store_true", help="a line per model, with the metrics beside each other (latex always does)"
     )
     options = parser.parse_args(words)
-    rows = compare([RunFolder.open(path) for path in options.runs], metrics=options.metrics)
+    runs = [RunFolder.open(path) for path in options.runs]
+    rows = compare(runs, metrics=options.metrics)
+    for sentence in mismatches(runs):
+        note(f"note: {sentence}")
     if not any(row["n"] for row in rows):
         hint = "run `objectscape evaluate RUN` first"
         if options.metrics:
@@ -42,8 +47,8 @@ def main(words: list[str]) -> int:
         meanings = {row["metric"]: meaning_of(row["metric"]) for row in rows}
         print(as_latex(rows, {name: meaning.better for name, meaning in meanings.items() if meaning}), end="")
         return 0
-    columns = ["name", "evaluation", "metric", "mean", "sd", "min", "max", "n", "failed"]
-    cells = [[number(row[c]) if isinstance(row[c], float) else str(row[c]) for c in columns] for row in rows]
+    columns = ["name", "evaluation", "images", "step", "metric", "mean", "sd", "min", "max", "n", "failed"]
+    cells = [[_cell(row[c]) for c in columns] for row in rows]
     if options.wide:
         columns, cells = beside(rows)
     if options.format == "markdown":
@@ -53,18 +58,21 @@ def main(words: list[str]) -> int:
         print(as_csv(columns, cells if options.wide else [[row[c] for c in columns] for row in rows]), end="")
         return 0
     if options.wide:
-        table = Table(*columns)
-        for line in cells:
-            table.add_row(*line)
-        console.print(table)
+        print_fitting(columns, cells, keep=3, whole="--format csv or markdown has them all; --metrics chooses")
         return 0
-    for name in dict.fromkeys(row[0] for row in cells):
-        console.print(f"\n{name}")
-        table = Table()
-        for column in columns[1:]:
-            table.add_column(column, justify="left" if column in columns[:3] else "right")
+    for title in dict.fromkeys(tuple(row[:4]) for row in cells):
+        name, evaluation, images, step = title
+        console.print(f"\n{name}\n{evaluation}: {images} images, step {step}" if evaluation else f"\n{name}")
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for column in columns[4:]:
+            left = column == "metric"
+            table.add_column(column, justify="left" if left else "right", overflow="fold", no_wrap=not left)
         for row in cells:
-            if row[0] == name:
-                table.add_row(*row[1:])
+            if tuple(row[:4]) == title:
+                table.add_row(*row[4:])
         console.print(table)
     return 0
+
+
+def _cell(value: Any) -> str:
+    return "-" if value is None else number(value) if isinstance(value, float) else str(value)

@@ -13,8 +13,9 @@ from torch import nn
 from objectscape.checkpoints.run_folder import RunFolder
 from objectscape.cli.common import note
 from objectscape.contract import Embeds, Translates
+from objectscape.evaluation.pictures import about
 from objectscape.scene import Multimodal
-from objectscape.viz import latent_map_figure, save_figure
+from objectscape.viz import caption_figure, latent_map_figure, save_figure
 from objectscape.viz.files import save_image
 from objectscape.viz.selection import selection_figure
 
@@ -40,9 +41,11 @@ def show_domains(
             print(save_image(pictures.numpy().repeat(4, 0).repeat(4, 1), path))
             note(f"rows from the top: {', '.join(rows)}")
         elif kind == "objects" and isinstance(model, Translates) and _seen(model, batch):
-            print(save_figure(states_figure(model, batch, options), options.out or run.figures / "states.png"))
+            figure = caption_figure(states_figure(model, batch, options), about(run, model, f"split {options.split}"))
+            print(save_figure(figure, options.out or run.figures / "states.png"))
         elif kind == "weights" and hasattr(model, "selection"):
-            print(save_figure(weights_figure(model, batch, options), options.out or run.figures / "weights.png"))
+            figure = caption_figure(weights_figure(model, batch, options), about(run, model, f"split {options.split}"))
+            print(save_figure(figure, options.out or run.figures / "weights.png"))
         elif len(kinds) == 1:
             raise ValueError(
                 f"--{kind} is for models of scenes; of a workspace there are translations, --objects and --weights"

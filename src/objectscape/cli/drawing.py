@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -29,18 +30,21 @@ from objectscape.data.atari.labels import class_names
 from objectscape.data.loading import EvalLoader
 from objectscape.data.pictures import TRANSPARENCY, check_fit_options, fit, printable, read_rgb
 from objectscape.evaluation.edits import interpolate, object_slots, redraw, swap_objects
-from objectscape.evaluation.pictures import decoded_stages, object_traversals
+from objectscape.evaluation.pictures import about, curve_keys, decoded_stages, object_traversals, remarks, row_titles
 from objectscape.evaluation.questions.detect import find, visible_objects
 from objectscape.evaluation.report import write_readme
 from objectscape.evaluation.results import file_name
 from objectscape.evaluation.traversals import Latents, activeness, infer_latents
-from objectscape.files import write_text
+from objectscape.files import ANIMATIONS, FIGURE_FORMATS, write_text
 from objectscape.metrics.activeness import latent_ranges, traversal_limits
 from objectscape.metrics.detection import CONFIDENT, match_labels
 from objectscape.nn.spatial_transformer import extract, where_of
 from objectscape.scene import Decomposition, Multimodal, Scene
 from objectscape.viz import (
+    caption_figure,
+    caption_frames,
     clip_frames,
+    colors_of_slots,
     dataset_figure,
     decomposition_figure,
     decomposition_video,
@@ -60,11 +64,13 @@ from objectscape.viz import (
     traversal_frames,
 )
 from objectscape.viz.edits import dimension_label
-from objectscape.viz.files import FIGURE_FORMATS
 
-ANIMATIONS = (".gif", ".mp4")
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 GLIMPSE = 16  # pixels of a found object on a map
 FUTURES = 16  # that a film's mean, spread and tracks are of
+DEAD = 0.01  # share of the most active dimension's activeness below which one is dead
 STILL = 1e-6  # activeness of a change of a thousandth in the brightness of the whole picture
 RANGE_SCENES = 100  # as the released code of EfficientMORL
 
@@ -83,10 +89,30 @@ class Show:
     own: bool
     """The scenes are the user's own pictures."""
     options: argparse.Namespace
+    data: str = ""
+    """The scenes in words."""
     fps: float = 5.0
     """Frames per second of clips."""
     classes: Sequence[str] = ()
     """Names of the scenes' labels, where the data tell."""
+    known: tuple[str, ...] = ()
+    """What is to be said of the model before its pictures."""
+
+    def save(self, figure: Figure, path: Path, *, about: str | None = None) -> None:
+        """Write a figure with what it is about below it, and say where."""
+        text = "\n".join([about or self.about, *self.known])
+        print(save_figure(caption_figure(figure, text), path))
+
+    def film(self, frames: list[np.ndarray], path: Path, *, fps: float, hold: float = 0.0) -> None:
+        """Write an animation with what it is about below it, and say where; a single frame is no film."""
+        if len(frames) < 2 and self.options.out is None:
+            return
+        print(save_animation(caption_frames(frames, "\n".join([self.about, *self.known])), path, fps=fps, hold=hold))
+
+    @property
+    def about(self) -> str:
+        """Which run, step, model and data a picture shows."""
+        return about(self.run, self.model, self.data)
 
     @property
     def clips(self) -> bool:
@@ -121,8 +147,9 @@ def show_data(settings: list[str], options: argparse.Namespace) -> int:
     if scene.image.ndim == 5:  # the frames of a clip, or the views of a room, side by side
         columns = scene.image.shape[1]
         scene = scene.fold_time()
-    save_figure(dataset_figure(scene, count=len(scene), columns=columns), out)
-    print(out)
+    words = "".join(f", {word.removeprefix('data.')}" for word in settings if not word.startswith("data="))
+    text = f"{dataset.spec.name} ({options.split}) from {options.first}{words}"
+    print(save_figure(caption_figure(dataset_figure(scene, count=len(scene), columns=columns), text), out))
     return 0
 
 
@@ -144,9 +171,13 @@ def show_run(paths: list[Path], settings: list[str], kinds: list[str], options: 
     if isinstance(scene, Multimodal):
         return show_domains(run, model, scene, kinds, options)
     shown = [word.removeprefix("data.") for word in settings if not word.startswith(("data=", "data.path="))]
+    if own:
+        data = ", ".join(printable(path.name) for path in paths[1:])
+    else:
+        data = f"{dataset.spec.name} ({options.split}) from {options.first}" + "".join(f", {word}" for word in shown)
     name = "-".join([name, *map(file_name, shown)])
     scene = scene.to(options.device)
-    show = Show(run, model, replace(scene, image=scene.pixels), name, data_words, own, options, fps, classes)
+    show = Show(run, model, replace(scene, image=scene.pixels), name, data_words, own, options, data, fps, classes)
     for kind in kinds:
         if options.all and kind == "video" and not show.clips:
             continue
@@ -168,13 +199,17 @@ def draw_decomposition(show: Show) -> None:
     scene = show.scene[: show.options.n or (3 if show.clips else 8)]
     with torch.no_grad():
         output = see(model, scene)
-    on_cpu = scene.to("cpu")
+    on_cpu, found = scene.to("cpu"), output.to("cpu")
+    show = replace(show, known=tuple(remarks(on_cpu, found)))
+    for sentence in show.known:
+        note(sentence)
     if show.clips and show.wants(*ANIMATIONS):
-        film = decomposition_video(on_cpu, output.to("cpu"), count=len(scene))
-        print(save_animation(film, show.path("video", ".gif"), fps=show.fps, hold=1))
+        show.film(
+            decomposition_video(on_cpu, found, count=len(scene)), show.path("video", ".gif"), fps=show.fps, hold=1
+        )
     if show.wants(".png", ".pdf", ".svg"):
-        figure = decomposition_figure(on_cpu, output.to("cpu"), count=len(scene))
-        print(save_figure(figure, show.path("decomposition")))
+        figure = decomposition_figure(on_cpu, found, count=len(scene), titles=row_titles(on_cpu, found))
+        show.save(figure, show.path("decomposition"))
     if not show.clips and show.wants(*ANIMATIONS):
         steps = [stage.to("cpu") for stage in decoded_stages(model, output)]
         if not steps and show.options.out:
@@ -184,17 +219,32 @@ def draw_decomposition(show: Show) -> None:
             )
         if steps and show.options.out is None:
             count = min(2, len(scene))
-            print(save_figure(refinement_figure(on_cpu, steps, count=count), show.path("refinement")))
+            show.save(refinement_figure(on_cpu, steps, count=count), show.path("refinement"))
         if steps:
             frames = refinement_frames(on_cpu, steps, count=min(4, len(scene)))
-            print(save_animation(frames, show.path("refinement", ".gif"), fps=2, hold=2))
+            show.film(frames, show.path("refinement", ".gif"), fps=2, hold=2)
     if show.own or show.options.out:
         return
     if (run.path / "metrics.csv").is_file():
-        print(save_figure(learning_curves(run.path / "metrics.csv"), run.figures / "learning_curves.png"))
-    if list((run.figures / "training").glob("*.png")):
-        frames = training_progress(run.figures / "training")
-        print(save_animation(frames, run.figures / "training.gif", fps=4, hold=2))
+        draw_curves(show)
+    if len(list((run.figures / "training").glob("*.png"))) > 1:
+        show.film(training_progress(run.figures / "training"), run.figures / "training.gif", fps=4, hold=2)
+
+
+def draw_curves(show: Show) -> None:
+    """Headline scores of the validation, then the losses; what else was logged stands in metrics.csv."""
+    log = show.run.path / "metrics.csv"
+    with log.open() as file:
+        columns = file.readline().strip().split(",")
+    better = curve_keys(columns)
+    if not better:
+        return
+    figure = learning_curves(log, keys=list(better), better=better)
+    others = len(columns) - 1 - len(better)
+    about = f"run {show.run.path.resolve().name} · {type(show.model).__name__} · " + (
+        f"validation and training; {others} more columns in metrics.csv" if others else "validation and training"
+    )
+    show.save(figure, show.run.figures / "learning_curves.png", about=about)
 
 
 def draw_video(show: Show) -> None:
@@ -210,10 +260,10 @@ def draw_video(show: Show) -> None:
         futures = _futures(show, scene)
     if futures is None or show.options.out is None:
         film = decomposition_video(scene.to("cpu"), output.to("cpu"), count=len(scene))
-        print(save_animation(film, show.path("video", ".gif"), fps=show.fps, hold=1))
+        show.film(film, show.path("video", ".gif"), fps=show.fps, hold=1)
     if futures is not None:
         film = futures_video(scene.to("cpu"), output.to("cpu"), futures.to("cpu"), count=len(scene))
-        print(save_animation(film, show.path("futures", ".gif"), fps=show.fps, hold=1))
+        show.film(film, show.path("futures", ".gif"), fps=show.fps, hold=1)
 
 
 def _futures(show: Show, scene: Scene) -> Decomposition | None:
@@ -244,9 +294,18 @@ def draw_traversals(show: Show) -> None:
         for i, one in enumerate(track(some, description="activeness", console=errors, transient=True))
     ]
     active = torch.cat(scores).mean(0)  # (D,)
-    dims = active.argsort(descending=True, stable=True)[: options.dimensions].tolist()
-    if float(active[dims[0]]) < STILL:
-        note(f"moving latents hardly changes the picture (activeness {float(active[dims[0]]):.1e} at most)")
+    live = (active > max(STILL, DEAD * float(active.max()))).nonzero()[:, 0]
+    if not len(live):
+        raise ValueError(
+            f"there is nothing to traverse: no dimension of the latents changes the picture (activeness "
+            f"{float(active.max()):.1e} at most; below {STILL:.0e} nothing is seen)"
+        )
+    dims = [int(d) for d in active.argsort(descending=True, stable=True) if d in live][: options.dimensions]
+    dead = len(active) - len(live)
+    known = f"The {len(dims)} most active of {len(live)} live dimensions" + (
+        f"; {dead} that do nothing are left out." if dead else "."
+    )
+    show = replace(show, known=(known,))
     scenes = show.scene[: options.n or 1]
     for i in range(len(scenes)):
         drawn, moved = object_traversals(model, scenes[i : i + 1], limits=limits, dims=dims, steps=options.steps)
@@ -257,10 +316,10 @@ def draw_traversals(show: Show) -> None:
             path = show.path("traversals", suffix)
             path = path.with_stem(path.stem + mark)
             if path.suffix.lower() in ANIMATIONS:
-                save_animation(traversal_frames(moved), path, fps=6)
+                colors = colors_of_slots(drawn.masks, scene.segments)[0]
+                show.film(traversal_frames(moved, colors=colors), path, fps=6)
             else:
-                save_figure(traversal_figure(scene, drawn, moved, labels=labels), path)
-            print(path)
+                show.save(traversal_figure(scene, drawn, moved, labels=labels), path)
             if options.out:
                 break
 
@@ -269,7 +328,7 @@ def draw_interpolations(show: Show) -> None:
     """On the lines between pairs of scenes."""
     a, b = show.pairs(show.options.n or 4)
     line = interpolate(show.model, a, b, steps=show.options.steps).to("cpu")
-    print(save_figure(interpolation_figure(stills(a), stills(b), line), show.path("interpolation")))
+    show.save(interpolation_figure(stills(a), stills(b), line), show.path("interpolation"))
 
 
 def draw_swaps(show: Show) -> None:
@@ -285,7 +344,7 @@ def draw_swaps(show: Show) -> None:
         (after[0].to("cpu"), after[1].to("cpu")),
         slots,
     )
-    print(save_figure(figure, show.path("swap")))
+    show.save(figure, show.path("swap"))
 
 
 def stills(scene: Scene) -> Scene:
@@ -307,7 +366,7 @@ def draw_boxes(show: Show) -> None:
     if alpha is not None:
         layers["alpha"] = alpha
     layers = {name: layer.float().cpu() for name, layer in layers.items()}
-    print(save_figure(detections_figure(scene.to("cpu"), found.to("cpu"), layers=layers), show.path("boxes")))
+    show.save(detections_figure(scene.to("cpu"), found.to("cpu"), layers=layers), show.path("boxes"))
 
 
 def _fold_frames(scene: Scene) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -336,7 +395,7 @@ def draw_objects(show: Show) -> None:
     options = {"method": show.options.map, "seed": show.options.seed}
     stem = f"objects-{show.options.map}"
     if show.wants(*FIGURE_FORMATS):
-        print(save_figure(latent_map_figure(*shown, **options), show.path(stem)))
+        show.save(latent_map_figure(*shown, **options), show.path(stem))
     if show.wants(".html"):
         page = show.path(stem, ".html")
         page.parent.mkdir(parents=True, exist_ok=True)

@@ -24,9 +24,10 @@ from objectscape.cli.common import (
     open_model,
     split_words,
 )
-from objectscape.evaluation.results import ARROWS, file_name, number, write_result
+from objectscape.evaluation.results import ARROWS, file_name, number, option_words, write_result
 
 if TYPE_CHECKING:
+    from omegaconf import DictConfig
     from torch import nn
 
     from objectscape.cli.ask import Chosen
@@ -97,16 +98,16 @@ def main(words: list[str]) -> int:
 
 def evaluate_run(run: RunFolder, words: list[str], options: argparse.Namespace) -> Evaluation:
     """Evaluate one run and write the result into it."""
+    asks = [word for word in words if word.startswith(("ask=", "ask."))]
+    model_words, data_words = split_words([word for word in words if word not in asks])
+    described = data_config(run, data_words)  # before the slow imports: a mistake is answered at once
     from objectscape.check import check_fit
     from objectscape.data.loading import EvalLoader
     from objectscape.evaluation.asking import evaluate
     from objectscape.evaluation.report import write_readme
 
-    asks = [word for word in words if word.startswith(("ask=", "ask."))]
     chosen = read_questions([*_short_forms(options), *asks])
-    model_words, data_words = split_words([word for word in words if word not in asks])
     device = device_of(options)
-    described = data_config(run, data_words)
     dataset = build_split(described, options.split)
     model = open_model(run.path, model_words)
     check_fit(model, dataset)
@@ -114,16 +115,13 @@ def evaluate_run(run: RunFolder, words: list[str], options: argparse.Namespace) 
     batches = track(loader, description="evaluating", total=len(loader), console=errors, transient=True)
     asked_of = _asked(chosen, model, dataset)
     evaluation = evaluate(model, batches, ask=asked_of, spec=dataset.spec, device=device, seed=options.seed)
-    values = OmegaConf.to_container(described, resolve=True)
-    own = OmegaConf.to_container(run.config().get("data") or OmegaConf.create({}), resolve=True)
-    assert isinstance(values, dict)
-    assert isinstance(own, dict)
-    other = {k: v for k, v in values.items() if data_words and own.get(k) != v and k not in ("_target_", "path")}
-    named = {k: v for k, v in other.items() if own.get("_target_") == values["_target_"] and k != "variant"}
-    tag = options.tag or "-".join(
-        [file_name(dataset.spec.name), *(file_name(f"{k!s}={v}") for k, v in [*named.items(), *model_words.items()])]
-    )
-    asked: dict[str, Any] = {str(key): value for key, value in values.items()}
+    asked = _plain(described)
+    own = _plain(data_config(run, [])) if data_words and run.config().get("data") is not None else asked
+    other = {k: v for k, v in asked.items() if own.get(k) != v and k not in ("_target_", "path")}
+    if own.get("_target_") != asked["_target_"]:
+        other = {}
+    named = {k: v for k, v in other.items() if k != "variant"}
+    tag = options.tag or "-".join([file_name(dataset.spec.name), *option_words({**named, **model_words})])
     asked |= {"images": loader.images, "seed": options.seed, **model_words, **dict.fromkeys(asks, True)}
     path = write_result(
         run,
@@ -134,12 +132,20 @@ def evaluate_run(run: RunFolder, words: list[str], options: argparse.Namespace) 
         seed=options.seed,
         images=loader.images,
         model=model_words,
-        asked=None if options.tag else asked,
+        asked=asked,
+        replace=bool(options.tag),
+        step=run.weights_step(),
         parameters=sum(p.numel() for p in model.parameters()),
     )
     write_readme(run)
     note(f"{loader.images} images of {dataset.spec.name} ({options.split}); every score is in {path}")
     return evaluation
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    values = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
 
 
 def _asked(chosen: Chosen, model: nn.Module, dataset: SceneDataset) -> list[Question]:

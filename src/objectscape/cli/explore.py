@@ -58,6 +58,9 @@ def main(words: list[str]) -> int:
     if options.export is not None and options.export.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"--export {options.export}: expected a file that ends in .html")
     folders = [word for word in options.words if "=" not in word] or [PREFIX + FIRST]
+    for folder in folders:
+        if not resolve(folder).exists() and not folder.startswith("hf://"):
+            RunFolder.open(Path(folder))  # says what there is, before anything slow is imported
     sessions = open_sessions(
         folders, [word for word in options.words if "=" in word], device=device_of(options), seed=options.seed
     )
@@ -115,13 +118,13 @@ def open_session(
         FileNotFoundError, ValueError: if there is no such model, it does not divide images into objects, or it does not
             fit the data that are asked for.
     """
+    path = resolve(folder)
+    model_words, data_words = split_words(words)
     from objectscape.check import check_fit
     from objectscape.contract import Decomposes, Translates
     from objectscape.explorer.session import Session
     from objectscape.explorer.words import WordsSession
 
-    path = resolve(folder)
-    model_words, data_words = split_words(words)
     run = RunFolder(path)
     if run.is_run():
         model = open_model(path, model_words)

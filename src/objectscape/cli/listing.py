@@ -6,18 +6,18 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.table import Table
 
 from objectscape.checkpoints.run_folder import RunFolder
 from objectscape.cli.common import console, note
 from objectscape.cli.config import RECIPES, options
-from objectscape.evaluation.results import headline_of, number, read_results
+from objectscape.evaluation.results import ARROWS, headline_of, is_old, number, read_results
 
 KINDS = ("recipes", "models", "data", "metrics", "pretrained", "runs")
 COLUMNS = {
     "pretrained": ("model", "kB", "what"),
     "runs": ("run", "state", "step", "score"),
-    "metrics": ("question", "score", "better", "what it says"),
 }
 
 
@@ -28,10 +28,13 @@ def main(words: list[str]) -> int:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where runs are (default: runs)")
     chosen = parser.parse_args(words)
     for kind in [chosen.kind] if chosen.kind else KINDS[:-1]:
-        rows = _runs(chosen.runs) if kind == "runs" else ROWS[kind]() if kind in ROWS else _group(kind)
+        if kind == "metrics":
+            _print_metrics()
+            continue
+        rows = _runs(chosen.runs) if kind == "runs" else _pretrained() if kind == "pretrained" else _group(kind)
         table = Table(title=kind, title_justify="left", show_header=kind in COLUMNS)
         for column in COLUMNS.get(kind, ("name", "what")):
-            table.add_column(column, overflow="fold", no_wrap=column in ("better", "model"))
+            table.add_column(column, overflow="fold", no_wrap=column == "model")
         for row in rows:
             table.add_row(*row)
         console.print(table)
@@ -48,15 +51,19 @@ def _group(kind: str) -> list[tuple[str, str]]:
     return rows
 
 
-def _metrics() -> list[tuple[str, ...]]:
+def _print_metrics() -> None:
+    """Every question with its scores: which way they are better, and what they say."""
     from objectscape.evaluation.questions import QUESTIONS
 
-    rows: list[tuple[str, ...]] = []
     for question in QUESTIONS.values():
-        asked = (question.__doc__ or "").splitlines()[0]
-        rows.append((question.name, "", "", f"{asked} Needs {question.needs}."))
-        rows += [("", name, meaning.better, meaning.text) for name, meaning in question.scores.items()]
-    return rows
+        console.print(f"\n{question.name}: {(question.__doc__ or '').splitlines()[0]}\nNeeds {question.needs}.")
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        table.add_column("score", no_wrap=True)
+        table.add_column("better", no_wrap=True)
+        table.add_column("what it says", overflow="fold")
+        for name, meaning in question.scores.items():
+            table.add_row(name, f"{ARROWS[meaning.better]} {meaning.better}".strip(), meaning.text)
+        console.print(table)
 
 
 def _pretrained() -> list[tuple[str, ...]]:
@@ -71,9 +78,6 @@ def _pretrained() -> list[tuple[str, ...]]:
     return rows
 
 
-ROWS = {"metrics": _metrics, "pretrained": _pretrained}
-
-
 def _runs(root: Path) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for file in sorted(root.rglob("status.json")):
@@ -84,15 +88,17 @@ def _runs(root: Path) -> list[tuple[str, ...]]:
             note(str(error))
             rows.append((str(file.parent), "damaged", "", ""))
             continue
-        value = next((first for result in results if (first := _first(result))), "")
+        value = next((first for result in results if (first := _first(run, result))), "")
         rows.append((str(file.parent), status["state"], str(status.get("step", "")), value))
     if not rows:
         raise FileNotFoundError(f"there are no runs below {root}; train one (objectscape train) or give --runs FOLDER")
     return rows
 
 
-def _first(result: dict[str, Any]) -> str:
-    """The headline score of an evaluation, with its name."""
+def _first(run: RunFolder, result: dict[str, Any]) -> str:
+    """The headline score of an evaluation, with its name, what it is of, and whether the run has gone on since."""
     for name, about in headline_of(result).items():
-        return f"{about['label']} {number(result['scores'][name]['mean'])}"
+        images = f", {result['images']} images" if "images" in result else ""
+        old = f", old: of step {result['step']}" if is_old(run, result) else ""
+        return f"{about['label']} {number(result['scores'][name]['mean'])} ({result['data']['name']}{images}{old})"
     return ""

@@ -7,14 +7,14 @@ import json
 import time
 from pathlib import Path
 
+from objectscape.agents import choices
+from objectscape.checkpoints.run_folder import RunFolder
 from objectscape.cli.common import add_device, at_least, console, device_of, note, open_model, split_words
 from objectscape.names import unknown
 
 
 def main(words: list[str]) -> int:
     """Parse the command line, plan for every goal, print a table, and write it into the run folder."""
-    from objectscape.agents.tasks import COSTS, TASKS
-
     parser = argparse.ArgumentParser(
         prog="objectscape plan",
         description="Model-predictive control: plan with a model that predicts, act in the true world, look, plan "
@@ -23,7 +23,7 @@ def main(words: list[str]) -> int:
     )
     parser.add_argument(
         "words", nargs="+", metavar="RUN | task=NAME | model.KEY=VALUE",
-        help=f"a run, or 'simulator'; tasks: {', '.join(TASKS)}",
+        help=f"a run, or 'simulator'; tasks: {', '.join(choices.TASKS)}",
     )  # fmt: skip
     parser.add_argument("--goals", type=at_least(1), default=20, help="how many (default 20)")
     parser.add_argument("--planner", choices=["cem", "mppi", "random"], default="cem")
@@ -31,7 +31,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--iterations", type=at_least(1), default=3)
     parser.add_argument("--horizon", type=at_least(1), default=1, help="actions of a plan (default 1, then again)")
     parser.add_argument("--rollouts", type=at_least(1), default=1, help="futures of each candidate (default 1)")
-    parser.add_argument("--cost", choices=COSTS, default="image")
+    parser.add_argument("--cost", choices=choices.COSTS, default="image")
     parser.add_argument("--free", action="store_true", help="actions are free numbers, and do not name an object")
     parser.add_argument("--at", metavar="X,Y", help="the place of task=reach_place, 0..1 rightwards and downwards")
     parser.add_argument("--seed", type=int, default=0, help="of the goals and the candidates")
@@ -42,8 +42,12 @@ def main(words: list[str]) -> int:
     runs = [word for word in other if not word.startswith("task=")]
     if len(tasks) != 1 or len(runs) != 1:
         raise ValueError(f"give one run (or 'simulator') and task=NAME; found {' '.join(other)}")
-    if tasks[0] not in TASKS:
-        raise ValueError(unknown("task", tasks[0], TASKS))
+    if tasks[0] not in choices.TASKS:
+        raise ValueError(unknown("task", tasks[0], choices.TASKS))
+    if runs[0] != "simulator":
+        RunFolder.open(Path(runs[0]))
+    from objectscape.agents.tasks import TASKS
+
     model, size = None, 32
     if runs[0] != "simulator":
         model, size = _model(Path(runs[0]), model_words, device_of(options), TASKS[tasks[0]].data)

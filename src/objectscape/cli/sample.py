@@ -46,8 +46,9 @@ def main(words: list[str]) -> int:
     import torch
 
     from objectscape.contract import Generates, abilities
+    from objectscape.evaluation.pictures import about
     from objectscape.evaluation.report import write_readme
-    from objectscape.viz import construction_figure, samples_figure, save_figure
+    from objectscape.viz import caption_figure, construction_figure, samples_figure, save_figure
 
     model = open_model(run.path, model_words).to(device_of(options))
     if not isinstance(model, Generates):
@@ -57,9 +58,11 @@ def main(words: list[str]) -> int:
     with torch.no_grad():
         output = model.sample(options.n or 64).to("cpu")
     folder = options.out or run.figures
-    print(save_figure(samples_figure(output), folder / "samples.png"))
+    text = about(run, model, f"imagined, seed {options.seed}")
+    print(save_figure(caption_figure(samples_figure(output), text), folder / "samples.png"))
     if output.masks.shape[1] > 1:
-        print(save_figure(construction_figure(output[: min(8, len(output))]), folder / "construction.png"))
+        figure = construction_figure(output[: min(8, len(output))])
+        print(save_figure(caption_figure(figure, text), folder / "construction.png"))
     if not options.out:
         write_readme(run)
     return 0

@@ -8,6 +8,7 @@ from pathlib import Path
 from objectscape.checkpoints.run_folder import RunFolder
 from objectscape.cli import config as configs
 from objectscape.cli.common import add_device, at_least, device_of
+from objectscape.files import ANIMATIONS, FIGURE_FORMATS, check_suffix
 from objectscape.lazy import lazy
 from objectscape.names import did_you_mean
 from objectscape.pretrained import PREFIX
@@ -80,17 +81,11 @@ def main(words: list[str]) -> int:
     add_device(parser)
     options = parser.parse_intermixed_args(words)
     paths, settings = sort_words(options.words)
-    from objectscape.cli.drawing import (  # torch and matplotlib: for pictures only
-        ANIMATIONS,
-        PICTURES,
-        show_data,
-        show_run,
-    )
-    from objectscape.viz.files import FIGURE_FORMATS, check_suffix
-
-    options.device = device_of(options)
     if options.out is not None:
         check_suffix(options.out, (*FIGURE_FORMATS, *ANIMATIONS, *((".html",) if options.objects else ())))
+    from objectscape.cli.drawing import PICTURES, show_data, show_run  # torch and matplotlib: for pictures only
+
+    options.device = device_of(options)
     kinds = [kind for kind in PICTURES if getattr(options, kind, False)]
     if not paths:
         if kinds or options.all:

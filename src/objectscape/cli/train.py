@@ -78,9 +78,11 @@ def train(config: DictConfig) -> RunFolder:
     from objectscape.data.building import check_complete
 
     check_complete(config.data)
-    from objectscape.training.run import check_settings, fit, is_main_process
+    from objectscape.training.settings import check_settings
 
     check_settings(config)
+    from objectscape.training.run import fit, is_main_process
+
     if config.get("warm_start") is not None:  # the record must hold wherever it is read
         config.warm_start = str(Path(config.warm_start).expanduser().resolve())
     if is_main_process():
@@ -101,7 +103,7 @@ def train(config: DictConfig) -> RunFolder:
 
 def resume(run: RunFolder, overrides: list[str]) -> int:
     """Continue a run from its last checkpoint."""
-    from objectscape.training.run import check_settings, fit
+    from objectscape.training.settings import check_settings
 
     for word in overrides:
         if word.lstrip("+").startswith(("run_dir=", "runs=", "name=")):
@@ -110,6 +112,8 @@ def resume(run: RunFolder, overrides: list[str]) -> int:
             )
     config = configs.from_file(run.path / "config.yaml", overrides)
     check_settings(config)
+    from objectscape.training.run import fit
+
     fit(config, run, resume=True)
     finish(run)
     return 0
@@ -131,10 +135,31 @@ def finish(run: RunFolder) -> None:
         print(f"stopped at {steps}, saved; go on with: objectscape train resume={path}", file=sys.stderr)
         return
     words = " ".join([path, *(f"--trust {module}" for module in foreign(run.config()))])
-    print(
-        f"done: {run.path}\n  objectscape evaluate {words}\n  objectscape show {words}\n  tensorboard --logdir {path}",
-        file=sys.stderr,
-    )
+    next_ones = (f"objectscape evaluate {words}", f"objectscape show {words}", f"tensorboard --logdir {path}")
+    print("\n  ".join([f"done: {', '.join([str(run.path), *_outcome(run)])}", *next_ones]), file=sys.stderr)
+
+
+def _outcome(run: RunFolder) -> list[str]:
+    """Last loss, last headline score of the validation, and time of a run."""
+    from objectscape.evaluation.questions import headlines
+    from objectscape.evaluation.results import number
+    from objectscape.training.estimate import duration
+    from objectscape.training.logs import read_csv
+
+    last: dict[str, tuple[str, float]] = {}
+    for row in read_csv(run.path / "metrics.csv") if (run.path / "metrics.csv").is_file() else []:
+        last |= {key: (row["step"], float(value)) for key, value in row.items() if value and key != "step"}
+    steps, said = run.status().get("step"), []
+    if "loss" in run.status():
+        said.append(f"loss {number(run.status()['loss'])}")
+    for name, meaning in headlines(key.removeprefix("val/") for key in last if key.startswith("val/")).items():
+        step, value = last[f"val/{name}"]
+        when = "" if int(step) == steps else f" at step {step}"
+        said.append(f"{meaning.label or name} {number(value)} on the validation split{when}")
+        break
+    if "seconds" in run.status():
+        said.append(duration(run.status()["seconds"]))
+    return said
 
 
 def sweep(overrides: list[str]) -> int:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from objectscape.building import build, find_class
-from objectscape.data.clips import Clips
-from objectscape.data.dataset import SceneDataset
-from objectscape.data.resizing import resized
+
+if TYPE_CHECKING:  # torch is imported when data are built, so that a refusal does not wait for it
+    from objectscape.data.dataset import SceneDataset
 
 
 def check_complete(config: DictConfig) -> None:
@@ -40,6 +40,9 @@ def build_data(config: DictConfig, split: str) -> SceneDataset:
         ValueError: if the configuration is incomplete, or describes what may not be built.
     """
     check_complete(config)
+    from objectscape.data.clips import Clips
+    from objectscape.data.resizing import resized
+
     values: Any = OmegaConf.to_container(config, resolve=True)
     clip = values.pop("clip", None)
     size = None if takes_image_size(values["_target_"]) else values.pop("image_size", None)

@@ -20,7 +20,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from objectscape.names import unknown
-from objectscape.nn.inception import WEIGHTS_FILE, WEIGHTS_SHA256, WEIGHTS_URL
+from objectscape.nn.inception_file import WEIGHTS_FILE, WEIGHTS_SHA256, WEIGHTS_URL
 
 GOOGLE = "https://storage.googleapis.com"
 PIECE = 2**20

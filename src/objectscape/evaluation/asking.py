@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from objectscape import building
+from objectscape.contract import Model
 from objectscape.evaluation.questions import QUESTIONS, Answer, Meaning, Question, Score, headlines
 from objectscape.scene import Spec, Tensors
 
@@ -89,9 +91,15 @@ class Asking:
         """Take in one batch, on the model's device."""
         if self._asked is None:
             self._asked = self._choose(batch)
+            wanted = not self.quick and any(question.wants_untrained for question in self._asked)
+            untrained = untrained_like(self.model, seed=self.seed) if wanted else None
             for question in self._asked:
                 question.seed, question.spec = self.seed, self.spec
+                if question.wants_untrained:
+                    question.untrained = untrained
             self._trivial = {} if self.quick else {question.name: copy.deepcopy(question) for question in self._asked}
+            for question in self._trivial.values():
+                question.of_baseline = True
         seen: dict[Any, Any] = {}
         for question in self._asked:
             look = question.look
@@ -143,6 +151,21 @@ class Asking:
             if answer.scores:
                 answers[question.name] = Answer(answer.scores, answer.details, baseline)
         return Evaluation(answers, tuple(type(question) for question in self._asked or []))
+
+
+def untrained_like(model: nn.Module, *, seed: int) -> nn.Module | None:
+    """The same model with fresh weights, on the same device; None if its description does not say how to build it."""
+    if not isinstance(model, Model):
+        return None
+    description = {key: value for key, value in model.description.items() if key not in building.ABOUT}
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        try:
+            fresh = building.build(description, "model")
+        except ValueError:  # a class of the user's own that no module name leads to
+            return None
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    return fresh.to(device).eval()
 
 
 def evaluate(

@@ -63,7 +63,10 @@ def write_readme(run: RunFolder) -> None:
 
 
 def _describe(content: dict[str, Any]) -> str:
-    return f"{content['data']['name']} ({content['split']}), {content['time']}, seed {content.get('seed', '?')}."
+    images = f", {content['images']} images" if "images" in content else ""
+    step = "" if content.get("step") is None else f", step {content['step']}"
+    about = f"{images}{step}, {content['time']}, seed {content.get('seed', '?')}"
+    return f"{content['data']['name']} ({content['split']}){about}."
 
 
 def _machine() -> str:

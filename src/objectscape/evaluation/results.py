@@ -33,14 +33,16 @@ def write_result(
     split: str,
     name: str,
     asked: Mapping[str, Any] | None = None,
+    replace: bool = False,
     **details: Any,
 ) -> Path:
     """Write `evaluation/<name>-<split>.json`, replacing an earlier answer to the same question.
 
-    One that was asked otherwise (`asked`: data, images, seed, ...) stays; the new name then says what differs.
-    `headline` in it says which scores to look at first, and how, so that a reader needs to know no question.
+    One that was asked otherwise (`asked`: data, images, seed, ...) stays, unless told to `replace` it; the new name
+    then says what differs. `step` says after how many steps the weights were saved. `headline` says which scores to
+    look at first, and how, so that a reader needs to know no question.
     """
-    path = _free_name(run.home / "evaluation", name, split, dict(asked or {}))
+    path = _free_name(run.home / "evaluation", name, split, {} if replace else dict(asked or {}))
     content = {
         "asked": dict(asked or {}),
         "data": spec.to_dict(),
@@ -70,17 +72,28 @@ def _free_name(folder: Path, name: str, split: str, asked: dict[str, Any]) -> Pa
     path = folder / f"{name}-{split}.json"
     if not path.is_file() or not asked:
         return path
-    before = read_json(path).get("asked") or asked
-    differing = [key for key in {**before, **asked} if before.get(key) != asked.get(key)]
+    before, now = _flat(read_json(path).get("asked") or asked), _flat(asked)
+    differing = {key: now.get(key) for key in {**before, **now} if before.get(key) != now.get(key)}
     if not differing:
         return path
-    words = "-".join(f"{key}={asked.get(key)}" for key in differing)
-    return _free_name(folder, f"{name}-{file_name(words)}", split, asked)
+    return _free_name(folder, f"{name}-{'-'.join(option_words(differing))}", split, asked)
+
+
+def option_words(options: Mapping[str, Any]) -> list[str]:
+    """Options as parts of a file's name: {"clip": {"length": 6}} is "clip.length=6"; a list has x between its items."""
+    words = []
+    for key, value in _flat(options).items():
+        items = value if isinstance(value, list | tuple) else [value]
+        texts = [
+            "null" if item is None else str(item).lower() if isinstance(item, bool) else str(item) for item in items
+        ]
+        words.append(file_name(f"{key}={'x'.join(texts)}"))
+    return words
 
 
 def file_name(text: str) -> str:
     """A text as part of a file's name."""
-    return re.sub(r"[^\w.=+-]+", "_", text)[:100]
+    return re.sub(r"[^\w.=+-]+", "_", text).strip("_")[:100]
 
 
 def read_results(run: RunFolder) -> dict[str, dict[str, Any]]:
@@ -117,29 +130,92 @@ def number(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.4g}"
 
 
+Asked = dict[str, Any]
+"""What an evaluation was of: `images`, `step` of the weights, `seed` of the draws, options of data and model."""
+
+
+def asked_of(content: Mapping[str, Any]) -> Asked:
+    """What an evaluation was of, as far as its file says; where data lie does not matter."""
+    asked = _flat(content.get("asked") or {})
+    known = {key: value for key, value in asked.items() if key.rsplit(".", 1)[-1] not in ("_target_", "path")}
+    known |= {"images": content.get("images"), "step": content.get("step")}
+    return {key: value for key, value in known.items() if value is not None}
+
+
+def is_old(run: RunFolder, content: Mapping[str, Any]) -> bool:
+    """Whether a run has gone on since it was evaluated."""
+    step, now = content.get("step"), run.status().get("step")
+    return step is not None and now is not None and run.status()["state"] != "running" and step != now
+
+
+def mismatches(runs: Sequence[RunFolder], *, only: str | None = None) -> list[str]:
+    """Sentences about evaluations that are no answers to one question, or of weights that a run has left behind.
+
+    Args:
+        runs: of any recipes.
+        only: name of the evaluation to look at; None for all.
+    """
+    said: list[str] = []
+    askings: dict[str, list[tuple[str, Asked]]] = {}
+    for run in runs:
+        for evaluation, content in read_results(run).items():
+            if only not in (None, evaluation):
+                continue
+            askings.setdefault(evaluation, []).append((run.path.name, asked_of(content)))
+            if is_old(run, content):
+                said.append(
+                    f"{run.path}: {evaluation} was measured at step {content['step']}, the run is at step "
+                    f"{run.status()['step']}: objectscape evaluate {run.path}"
+                )
+    for evaluation, members in askings.items():
+        for key in _differing([asked for _, asked in members]):
+            values: dict[str, list[str]] = {}
+            for name, asked in members:
+                values.setdefault(str(asked.get(key, "?")), []).append(name)
+            texts = [f"{value} ({', '.join(names[:3])}{', ...' * (len(names) > 3)})" for value, names in values.items()]
+            said.append(f"{evaluation} is not the same question everywhere: {key} is {'; '.join(texts)}")
+    return said
+
+
+def _differing(askings: Sequence[Asked]) -> list[str]:
+    """Keys in which some askings differ."""
+    keys = list(dict.fromkeys(key for asked in askings for key in asked))
+    return [key for key in keys if any(asked.get(key) != askings[0].get(key) for asked in askings)]
+
+
 def compare(runs: Sequence[RunFolder], *, metrics: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """One row per configuration (runs that differ only in the seed), evaluation and metric.
 
+    Evaluations of one name that were asked otherwise (other images, step, data options) have rows of their own: no
+    mean is taken over them, and the name of the evaluation says what differs.
+
     Returns:
-        Rows with `name`, `evaluation`, `metric`, `mean`, `sd` (sample standard deviation over runs, NaN for one run),
-        `min`, `max`, `n` runs that have the metric, and `failed`: runs that ended with an error, or whose metric is
-        not finite.
+        Rows with `name`, `evaluation`, `images`, `step` (of the weights; None where the file does not tell), `metric`,
+        `mean`, `sd` (sample standard deviation over runs, NaN for one run), `min`, `max`, `n` runs that have the
+        metric, and `failed`: runs that ended with an error, or whose metric is not finite.
     """
     rows = []
     for label, members in group_runs(runs).items():
         broken = sum(run.status()["state"] == "failed" for run in members)
-        found: dict[tuple[str, str], list[float]] = {}
-        for run in members:
-            for evaluation, content in read_results(run).items():
-                for metric, score in content["scores"].items():
-                    if metrics is None or metric in metrics:
-                        found.setdefault((evaluation, metric), []).append(score["mean"])
-        for (evaluation, metric), values in found.items() or [(("", ""), [])]:
+        results = [(name, content) for run in members for name, content in read_results(run).items()]
+        found: dict[tuple[str, str, Any, Any], list[float]] = {}
+        for evaluation, content in results:
+            asked = asked_of(content)
+            differing = _differing([asked_of(other) for name, other in results if name == evaluation])
+            words = ", ".join(f"{key}={asked.get(key, '?')}" for key in differing)
+            title = f"{evaluation} ({words})" if words else evaluation
+            for metric, score in content["scores"].items():
+                if metrics is None or metric in metrics:
+                    place = (title, metric, asked.get("images"), asked.get("step"))
+                    found.setdefault(place, []).append(score["mean"])
+        for (evaluation, metric, images, step), values in found.items() or [(("", "", None, None), [])]:
             finite = [value for value in values if math.isfinite(value)]
             rows.append(
                 {
                     "name": label,
                     "evaluation": evaluation,
+                    "images": images,
+                    "step": step,
                     "metric": metric,
                     "mean": statistics.fmean(finite) if finite else math.nan,
                     "sd": statistics.stdev(finite) if len(finite) > 1 else math.nan,

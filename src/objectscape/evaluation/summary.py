@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from objectscape.checkpoints.run_folder import RunFolder
-from objectscape.evaluation.results import compare, group_runs, headline_of, number, read_results
+from objectscape.evaluation.results import compare, group_runs, headline_of, is_old, mismatches, number, read_results
 
 EVALUATION = "benchmark-test"
 """Name of the evaluation that is summed up, among those of a run."""
@@ -22,8 +22,9 @@ def diverged(run: RunFolder) -> bool:
 
 
 def evaluated(run: RunFolder) -> bool:
-    """Whether a run is trained and has the evaluation that is summed up."""
-    return run.status()["state"] == "done" and (run.path / "evaluation" / f"{EVALUATION}.json").is_file()
+    """Whether a run is trained and has the evaluation that is summed up, of its present weights."""
+    file = run.path / "evaluation" / f"{EVALUATION}.json"
+    return run.status()["state"] == "done" and file.is_file() and not is_old(run, read_results(run)[EVALUATION])
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,11 @@ def summarize(runs: Sequence[RunFolder], *, threshold: float | None = None) -> S
     rows = []
     for label, members in group_runs(runs).items():
         done = [run for run in members if run.path in results]
+        if differing := mismatches(done, only=EVALUATION):
+            raise ValueError(
+                f"{label}: no mean is taken over different questions. {differing[0]}. Remove those of "
+                f"RUN/evaluation/{EVALUATION}.json that are not wanted, and repeat the command."
+            )
         values = {row["metric"]: row for row in compare(done, metrics=[*scores]) if row["evaluation"] == EVALUATION}
         found = [scores_of[first]["mean"] for run in done if first in (scores_of := results[run.path]["scores"])]
         status = [run.status() for run in done]

@@ -21,13 +21,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from objectscape.nn.inception_file import WEIGHTS_FILE, WEIGHTS_SHA256, WEIGHTS_URL
 from objectscape.nn.preprocessing import Preprocessing
 from objectscape.nn.validation import check_choice
-
-WEIGHTS_FILE = "pt_inception-2015-12-05-6726825d.pth"
-WEIGHTS_URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{WEIGHTS_FILE}"
-WEIGHTS_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
-"""Its first eight digits are part of the file's name."""
 
 CLASSES = 1008
 FEATURES = {64: "the first max pool", 192: "the second max pool", 768: "Mixed_6e", 2048: "the global average pool"}

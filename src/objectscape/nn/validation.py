@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from objectscape.names import near_matches
+
+if TYPE_CHECKING:  # settings are checked before torch is imported
+    from torch import Tensor
 
 
 def check_at_least(minimum: int, **options: int) -> None:

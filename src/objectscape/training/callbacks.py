@@ -124,6 +124,8 @@ class ProgressDisplay(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._line_step, self._line_time = trainer.global_step, time.monotonic()
+        self._validated: int | None = None
+        self._line_seen = self._seen(trainer)
         if not trainer.is_global_zero or not self.console.is_terminal:
             return
         self.progress = Progress(
@@ -145,26 +147,44 @@ class ProgressDisplay(Callback):
             self.progress.update(self.task, completed=trainer.global_step, text=self._text(trainer))
         elif (
             trainer.is_global_zero
-            and self.step_log.latest
+            and trainer.global_step > self._line_step
             and (
                 trainer.global_step >= self._line_step + max(1, trainer.max_steps // 10)
                 or time.monotonic() > self._line_time + self.SECONDS_BETWEEN_LINES
             )
         ):
-            self._line_step, self._line_time = trainer.global_step, time.monotonic()
+            assert isinstance(pl_module, Task)
+            seen, now = self._seen(trainer), time.monotonic()
+            fresh = {  # of this very step: the log may be older
+                "train/loss": float(pl_module.terms["loss"]),
+                "train/images_per_second": (seen - self._line_seen) / max(now - self._line_time, 1e-9),
+            }
+            self._line_step, self._line_time, self._line_seen = trainer.global_step, now, seen
             self.console.print(
-                f"step {trainer.global_step}/{trainer.max_steps}  {self._text(trainer)}", highlight=False
+                f"step {trainer.global_step}/{trainer.max_steps}  {self._text(trainer, fresh)}", highlight=False
             )
 
-    def _text(self, trainer: pl.Trainer) -> str:
-        values = {**self.step_log.latest, **{k: float(v) for k, v in trainer.callback_metrics.items()}}
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._validated = trainer.global_step
+
+    @staticmethod
+    def _seen(trainer: pl.Trainer) -> int:
+        """Images of this training so far."""
+        loader = trainer.train_dataloader
+        steps = trainer.global_step * trainer.accumulate_grad_batches
+        return loader.frames_seen(steps) if isinstance(loader, TrainLoader) else 0
+
+    def _text(self, trainer: pl.Trainer, fresh: dict[str, float] | None = None) -> str:
+        values = {**self.step_log.latest, **{k: float(v) for k, v in trainer.callback_metrics.items()}, **(fresh or {})}
         headline = headlines(key.removeprefix("val/") for key in values if key.startswith("val/"))
         shown = (
             ("loss", "train/loss", ".4g"),
             ("images/s", "train/images_per_second", ".0f"),
             *((meaning.label or name, f"val/{name}", ".4g") for name, meaning in list(headline.items())[:1]),
         )
-        return "  ".join(f"{label} {values[key]:{form}}" for label, key, form in shown if key in values)
+        text = "  ".join(f"{label} {values[key]:{form}}" for label, key, form in shown if key in values)
+        stale = self._validated is not None and self._validated != trainer.global_step and headline
+        return f"{text} (step {self._validated})" if stale else text
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import re
@@ -27,68 +28,17 @@ from objectscape.checkpoints.run_folder import RunFolder, read_checkpoint
 from objectscape.data.building import build_data, data_of
 from objectscape.data.dataset import SceneDataset
 from objectscape.data.loading import EvalLoader, TrainLoader
-from objectscape.nn.ramps import Stages
 from objectscape.training.callbacks import KeepCheckpoint, Pictures, ProgressDisplay, SafeCheckpointIO, StepLog
+from objectscape.training.estimate import WORTH, duration, seconds_per_step
 from objectscape.training.logs import CSVLog
 from objectscape.training.precision import Precision, choose_precision
 from objectscape.training.resuming import check_changes, remove_leftovers
+from objectscape.training.settings import stages_of
 from objectscape.training.stopping import StopOnSignal
 from objectscape.training.task import Task
 from objectscape.training.warm_start import warm_start
 
 log = logging.getLogger(__name__)
-
-
-AT_LEAST = {
-    "workers": 0, "trainer.max_steps": 1, "every.log": 1, "every.checkpoint": 1, "every.validate": 0,
-    "every.picture": 0, "validation.images": 1, "validation.batch_size": 1, "validation.pictures": 1,
-    "trainer.accumulate_grad_batches": 1, "seed": 0, "data.seed": 0,
-}  # fmt: skip
-"""Smallest value of settings that count something."""
-
-
-OURS = {
-    "log_every_n_steps": "use every.log",
-    "val_check_interval": "use every.validate",
-    "check_val_every_n_epoch": "use every.validate",
-    "limit_val_batches": "use validation.images",
-    "num_sanity_val_steps": "the first validation comes after every.validate steps",
-    "fast_dev_run": "use trainer.max_steps and every.validate",
-    "overfit_batches": "use data.count, or data with few images",
-    "min_steps": "a run ends at trainer.max_steps",
-    "min_epochs": "a run ends at trainer.max_steps",
-    "enable_progress_bar": "progress is always shown, as lines where there is no terminal",
-    "enable_model_summary": "there is none",
-    "enable_checkpointing": "use every.checkpoint",
-    "default_root_dir": "use run_dir or runs",
-    "logger": "use loggers.tensorboard, loggers.wandb or loggers.mlflow",
-    "callbacks": "call lightning.Trainer yourself to use your own",
-    "plugins": "call lightning.Trainer yourself to use your own",
-    "inference_mode": "iterative models need it off",
-    "use_distributed_sampler": "the loaders know the processes",
-    "barebones": "a run needs its log and checkpoints",
-}
-"""Arguments of lightning.Trainer that a run sets by itself, and what to use."""
-
-
-def check_settings(config: DictConfig) -> None:
-    """Raise ValueError for a setting of recipes/config.yaml that is out of its range."""
-    _stages(config.batch_size)
-    for name, least in AT_LEAST.items():
-        value = OmegaConf.select(config, name)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-            raise ValueError(f"{name}={value}: expected a whole number, at least {least}")
-        if value is not None and value >= 2**63:
-            raise ValueError(f"{name}={value}: expected a whole number below 2^63")
-    for name in ("optimizer", "schedule"):
-        if config.get(name) is None:
-            constant = "; a constant rate is schedule._target_=objectscape.training.schedules.Constant"
-            raise ValueError(f"{name}=null: a run needs one{constant if name == 'schedule' else ''}")
-    for name, ours in OURS.items():
-        if name in config.trainer:
-            raise ValueError(f"trainer.{name} is set by objectscape: {ours}")
-    if config.ema is not None and not (isinstance(config.ema, float) and 0 < config.ema < 1):
-        raise ValueError(f"ema={config.ema}: expected a decay between 0 and 1, such as 0.999, or null for none")
 
 
 def fit(config: DictConfig, run: RunFolder, *, resume: bool = False) -> nn.Module:
@@ -174,7 +124,7 @@ def fit(config: DictConfig, run: RunFolder, *, resume: bool = False) -> nn.Modul
         rank, world = trainer.global_rank, trainer.world_size
         train_loader = TrainLoader(
             train_data,
-            batch_size=_stages(config.batch_size),
+            batch_size=stages_of(config.batch_size),
             seed=config.seed,
             start=start * trainer.accumulate_grad_batches,
             storage=config.storage,
@@ -191,6 +141,7 @@ def fit(config: DictConfig, run: RunFolder, *, resume: bool = False) -> nn.Modul
         how |= {"precision": str(precision), "threads": torch.get_num_threads()}
         if trainer.is_global_zero:
             _say_precision(precision, run.status().get("precision"))
+            _say_time(model, train_data, config, trainer, start)
             if resume:
                 run.write_config(config)
             run.write_status("running", step=start, **how)
@@ -223,6 +174,7 @@ def fit(config: DictConfig, run: RunFolder, *, resume: bool = False) -> nn.Modul
         if finished:
             save_model(model, run.model_folder, data=train_data.spec, step=trainer.global_step)
         state = "done" if finished else "interrupted"
+        how["loss"] = float(task.terms["loss"])
         run.write_status(state, step=trainer.global_step, seconds=round(keeper.seconds, 1), **how)
         if finished and config.every.picture:
             pictures.draw(trainer, task)
@@ -281,23 +233,32 @@ def _maker(description: DictConfig, *, fused: bool) -> Callable[..., torch.optim
     return partial(cls, **options)
 
 
-def _stages(value: Any) -> Stages:
-    """A whole number, at least 1, or stages of it."""
-    plain: Any = OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
-    stages = Stages(plain)
-    for number in stages.values:
-        if type(number) is not int or number < 1:
-            raise ValueError(
-                f"batch_size={value}: expected a whole number, at least 1, or [step, number] pairs of them"
-            )
-    return stages
-
-
 def _say_precision(precision: Precision, before: str | None) -> None:
     """Log what is computed in, and if that changes when a run is resumed."""
     log.info("precision: %s", precision)
     if before is not None and before.partition(",")[0] != precision.setting:
         log.warning("this run was in %s so far; its numbers will be another run of the same distribution", before)
+
+
+def _say_time(model: nn.Module, data: SceneDataset, config: DictConfig, trainer: pl.Trainer, start: int) -> None:
+    """Log about how long the run will take, from three steps on a copy of the model."""
+    left, each = config.trainer.max_steps - start, stages_of(config.batch_size).at(start)
+    if left < WORTH:
+        return
+    batch = data.batch(list(range(min(each, len(data))))).inputs()
+    seconds = seconds_per_step(
+        copy.deepcopy(model).to(trainer.strategy.root_device),
+        batch,
+        step=start,
+        context=trainer.precision_plugin.forward_context,
+    )
+    log.info(
+        "about %s for %s steps of %d x %d images (three steps measured now; validation and pictures come on top)",
+        duration(seconds * trainer.accumulate_grad_batches * left),
+        f"{left:,}",
+        each * trainer.accumulate_grad_batches,
+        trainer.world_size,
+    )
 
 
 def _group(options: DictConfig, *, fused: bool) -> Any:

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from objectscape.files import replacing
+from objectscape.files import ANIMATIONS, check_suffix, replacing
 from objectscape.scene import Decomposition, Scene
-from objectscape.viz.files import check_suffix
 from objectscape.viz.palette import color_segments
-from objectscape.viz.tiles import decomposition_array, enlarge, enlargement, to_tiles, unit
+from objectscape.viz.tiles import clip_colors, decomposition_array, enlarge, enlargement, to_tiles, unit
 
 MAX_GIF_FPS = 50.0  # a GIF counts time in hundredths of a second, and viewers slow down what is faster than 1/50 s
 
@@ -27,13 +26,14 @@ def save_animation(frames: Sequence[np.ndarray], path: str | Path, *, fps: float
         hold: seconds for which the last frame stays longer.
 
     Raises:
-        ValueError: if there are no frames, they differ in size or type, or `fps`, `hold` or the suffix is not allowed.
+        ValueError: if there are fewer than two frames, they differ in size or type, or `fps`, `hold` or the suffix is
+            not allowed.
         ModuleNotFoundError: for MP4 without imageio-ffmpeg; `pip install 'objectscape[video]'` brings it.
     """
     path = Path(path)
-    suffix = check_suffix(path, (".gif", ".mp4"))
-    if not len(frames):
-        raise ValueError(f"no frames to write to {path}")
+    suffix = check_suffix(path, ANIMATIONS)
+    if len(frames) < 2:
+        raise ValueError(f"{'one frame is' if len(frames) else 'no frames are'} no film; nothing is written to {path}")
     shapes = {(frame.shape, str(frame.dtype)) for frame in frames}
     (shape, dtype), *others = sorted(shapes)
     if others or dtype != "uint8" or len(shape) != 3 or shape[2] != 3:
@@ -98,6 +98,7 @@ def decomposition_video(scene: Scene, output: Decomposition, *, count: int = 4, 
             "needs a time axis, (B, T, 3, H, W). For images use decomposition_array."
         )
     frames = []
+    colors = clip_colors(scene[:count], output.masks[:count])
     for t in range(scene.image.shape[1]):
         # only the fields that are drawn: a model's own extras need not have a time axis
         segments = scene.segments[:count, t] if scene.segments is not None else None
@@ -108,7 +109,7 @@ def decomposition_video(scene: Scene, output: Decomposition, *, count: int = 4, 
             slots=output.slots[:count, t],
         )
         image = Scene(image=scene.image[:count, t], segments=segments)
-        frames.append(decomposition_array(image, now, count, pixels=pixels))
+        frames.append(decomposition_array(image, now, count, pixels=pixels, colors=colors))
     return frames
 
 

@@ -11,10 +11,13 @@ import torch
 from torch import Tensor
 
 from objectscape.scene import Decomposition, Scene
-from objectscape.viz.palette import color_masks, slot_colors
-from objectscape.viz.sheet import GAP, TILE_PIXELS, Sheet, slot_color
+from objectscape.viz.captions import caption_figure
+from objectscape.viz.palette import color_masks, palette
+from objectscape.viz.sheet import GAP, TILE_PIXELS, Sheet, frame_color, slot_color
 from objectscape.viz.tiles import (
+    Panel,
     Tiles,
+    clip_colors,
     composite,
     decomposition_panels,
     enlarge,
@@ -27,6 +30,7 @@ from objectscape.viz.tiles import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+TRIANGLES = "Triangle below a row: the value that this object's own latent has; the other columns are edits of it."
 HEADING_ROOM, MARKER = 0.2, 0.05  # inches
 
 
@@ -111,24 +115,26 @@ def swap_figure(
     pairs = len(scenes[0])
     if {len(part) for part in (*scenes, *before, *after, *slots)} != {pairs}:
         raise ValueError("scenes, before, after and slots differ in their number; give one of each for every pair")
-    columns: list[tuple[str, Tiles, Tensor | None]] = []
+    columns: list[tuple[str, Tiles, list[int] | None]] = []
     rows = torch.arange(pairs)
-    for name, scene, output, slot in zip("ab", scenes, before, slots, strict=True):
+    numbers = [clip_colors(scene, output.masks) for scene, output in zip(scenes, before, strict=True)]
+    for name, scene, output, slot, color in zip("ab", scenes, before, slots, numbers, strict=True):
         parts = parts_of(output, pairs, TILE_PIXELS)
         chosen = slot.cpu()
         away = composite(parts.components[rows, chosen], parts.masks[rows, chosen])  # (B, 3, h, w)
         columns += [
             (f"image {name}", _tiles(scene.pixels, TILE_PIXELS), None),
             (f"recon {name}", to_tiles(parts.recon), None),
-            (f"object of {name}", to_tiles(away), chosen),
+            (f"object of {name}", to_tiles(away), color[rows, chosen].tolist()),
         ]
     for name, output in zip(("a + object of b", "b + object of a"), after, strict=True):
         columns.append((name, _tiles(output.recon, TILE_PIXELS), None))
     headings = [name for name, _, _ in columns]
     sheet = Sheet(pairs, len(columns), columns[0][1].shape[1:3], headings=headings, column_spaces={3: 0.1, 6: 0.1})
-    for column, (_, tiles, owner) in enumerate(columns):
+    for column, (name, tiles, colors) in enumerate(columns):
+        panel = Panel(name=name, tiles=tiles, colors=colors)
         for row in range(pairs):
-            sheet.draw(row, column, tiles[row], color=None if owner is None else slot_color(int(owner[row])))
+            sheet.draw(row, column, tiles[row], color=frame_color(panel, row))
     return sheet.figure
 
 
@@ -139,7 +145,7 @@ def traversal_figure(
 
     Above, the scene taken apart; then a block for each object, headed by its slot in its color: one row per dimension,
     the scene redrawn with that dimension at ever larger values. The triangle below a row points to the value
-    that the dimension had.
+    that the dimension had; a line at the foot says so.
 
     Args:
         scene: (1, 3, H, W) the image.
@@ -171,23 +177,31 @@ def traversal_figure(
         side=0.7,
     )
     for column, panel in enumerate(panels):
-        sheet.draw(0, column, panel.tiles[0], color=None if panel.slot is None else slot_color(panel.slot))
+        sheet.draw(0, column, panel.tiles[0], color=frame_color(panel, 0))
+    colors = {panel.slot: frame_color(panel, 0) for panel in panels}
     for number, traversal in enumerate(traversals):
         top, left = 1 + number // across * dims, number % across * steps
-        color = slot_color(traversal.slot)
+        color = colors.get(traversal.slot) or slot_color(traversal.slot)
         sheet.heading(top, left, f"slot {traversal.slot}", span=steps, color=color, bold=True)
         for m in range(dims):
             tiles = _tiles(traversal.images[m], TILE_PIXELS)
             for step in range(steps):
                 sheet.draw(top + m, left + step, tiles[step])
             _mark(sheet, top + m, left, traversal, m, color)
-    return sheet.figure
+    return caption_figure(sheet.figure, TRIANGLES)
 
 
-def traversal_frames(traversals: Sequence[Traversal], *, pixels: int = 96) -> list[np.ndarray]:
+def traversal_frames(
+    traversals: Sequence[Traversal], *, pixels: int = 96, colors: Tensor | None = None
+) -> list[np.ndarray]:
     """All objects and dimensions moving at once, up and down again: one row per object, one column per dimension.
 
     Objects are framed in their slot's color; above the columns stands which dimension moves.
+
+    Args:
+        traversals: one per object.
+        pixels: least length of a tile's longer side.
+        colors: (K,) number of each slot's color, from `colors_of_slots`; None for the slots' own numbers.
 
     Returns:
         2 S - 2 arrays (height, width, 3) uint8 for `save_animation`.
@@ -205,7 +219,8 @@ def traversal_frames(traversals: Sequence[Traversal], *, pixels: int = 96) -> li
     edge, points = max(2, h // 32), max(12, h // 8)
     font = ImageFont.load_default(points)
     band = points + 8
-    colors = slot_colors(max(traversal.slot for traversal in traversals) + 1).numpy()
+    own = torch.arange(max(traversal.slot for traversal in traversals) + 1)
+    edges = palette(own if colors is None else colors).numpy()
     cell_h, cell_w = h + 3 * edge, w + 3 * edge
     base = Image.new("RGB", (dims * cell_w + edge, band + len(traversals) * cell_h), "white")
     for m, dim in enumerate(first.dims):
@@ -217,7 +232,7 @@ def traversal_frames(traversals: Sequence[Traversal], *, pixels: int = 96) -> li
         for row, traversal in enumerate(traversals):
             for m in range(dims):
                 y, x = band + row * cell_h, edge + m * cell_w
-                frame[y : y + h + 2 * edge, x : x + w + 2 * edge] = colors[traversal.slot]
+                frame[y : y + h + 2 * edge, x : x + w + 2 * edge] = edges[traversal.slot]
                 frame[y + edge : y + edge + h, x + edge : x + edge + w] = tiles[row, m, step]
         frames.append(frame)
     return frames

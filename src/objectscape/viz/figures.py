@@ -13,13 +13,14 @@ from torch import Tensor
 
 from objectscape.scene import Decomposition, Scene
 from objectscape.viz.palette import color_segments
-from objectscape.viz.sheet import TILE_PIXELS, Sheet, checked_titles, slot_color
+from objectscape.viz.sheet import TILE_PIXELS, Sheet, checked_titles, frame_color, slot_color
 from objectscape.viz.tiles import (
-    checkerboard,
+    ABSENT,
     clip_panels,
     decomposition_panels,
     enlarge,
     enlargement,
+    ground,
     parts_of,
     refuse_video,
     shown_slots,
@@ -45,9 +46,11 @@ def decomposition_figure(
     Clips lie on their side: frames are columns, and every clip has a row for each of what follows.
 
     Columns: the image; the ground truth if the scene has it (background dark gray, ignored pixels light gray); the
-    reconstruction; the masks as a mixture of the slots' colors; the segments (each pixel's largest mask) as outlines
-    over the image; then each slot's component where its mask is, on a checkerboard, framed in the slot's color.
-    Slots count from 0, as in `output.masks[:, k]`. The colors of the ground truth say nothing about the slots.
+    reconstruction; the masks as a mixture of the slots' colors; the segments (each pixel's largest mask), filled and
+    as outlines over the image; then each slot's component where its mask is, framed in the slot's color: paler where
+    the mask is less than one, a checkerboard where the slot is not at all. Slots count from 0, as in
+    `output.masks[:, k]`. With a ground truth a slot has the color of the object that it matches in that scene
+    (`colors_of_slots`), the one that matches the background dark gray. Slots that are nowhere are left out.
 
     Args:
         scene: (B, [T,] 3, H, W) images.
@@ -62,14 +65,13 @@ def decomposition_figure(
     """
     if scene.image.ndim == 5:
         return _clips_figure(scene, output, count=count, titles=titles, max_slots=max_slots, frames=frames)
-    panels = decomposition_panels(scene, output, count=count, pixels=TILE_PIXELS, max_slots=max_slots)
+    panels = decomposition_panels(scene, output, count=count, pixels=TILE_PIXELS, max_slots=max_slots, least=ABSENT)
     rows, h, w, _ = panels[0].tiles.shape
     headings = [panel.name for panel in panels]
     sheet = Sheet(rows, len(panels), (h, w), headings=headings, labels=checked_titles(titles, rows))
     for column, panel in enumerate(panels):
         for row in range(rows):
-            color = None if panel.slot is None else slot_color(panel.slot)
-            sheet.draw(row, column, panel.tiles[row], color=color)
+            sheet.draw(row, column, panel.tiles[row], color=frame_color(panel, row))
     return sheet.figure
 
 
@@ -80,19 +82,19 @@ def _clips_figure(
         raise ValueError(f"count={count}; draw at least one clip")
     n = min(count, len(scene))
     clips = [
-        clip_panels(scene, output, i, frames=frames, pixels=TILE_PIXELS // 2, max_slots=max_slots) for i in range(n)
+        clip_panels(scene, output, i, frames=frames, pixels=TILE_PIXELS // 2, max_slots=max_slots, least=ABSENT)
+        for i in range(n)
     ]
     columns, h, w, _ = clips[0][0].tiles.shape
-    lines = len(clips[0])
+    tops = [sum(len(panels) for panels in clips[:i]) for i in range(n)]  # a clip may have fewer slots than another
     labels = [panel.name for panels in clips for panel in panels]
-    spaces = {i * lines: 0.2 for i in range(0 if titles else 1, n)}
-    sheet = Sheet(n * lines, columns, (h, w), labels=labels, row_spaces=spaces)
+    spaces = {tops[i]: 0.2 for i in range(0 if titles else 1, n)}
+    sheet = Sheet(len(labels), columns, (h, w), labels=labels, row_spaces=spaces)
     for i, title in enumerate(checked_titles(titles, n)):
-        sheet.heading(i * lines, 0, title, span=columns)
+        sheet.heading(tops[i], 0, title.replace("\n", "   "), span=columns)
     for row, panel in enumerate(panel for panels in clips for panel in panels):
-        color = None if panel.slot is None else slot_color(panel.slot)
         for column in range(columns):
-            sheet.draw(row, column, panel.tiles[column], color=color)
+            sheet.draw(row, column, panel.tiles[column], color=frame_color(panel, column))
     return sheet.figure
 
 
@@ -203,7 +205,7 @@ def construction_figure(
     painted = (parts.masks * parts.components).cumsum(1)  # (n, K, 3, h, w)
     covered = parts.masks.cumsum(1).clamp(max=1)  # (n, K, 1, h, w)
     rows, _, _, h, w = painted.shape
-    stages = to_tiles((painted + (1 - covered) * checkerboard(h, w)).clamp(0, 1))  # (n, K, h, w, 3)
+    stages = to_tiles((painted + (1 - covered) * ground(covered)).clamp(0, 1))  # (n, K, h, w, 3)
     final = to_tiles(parts.recon)
     slots = shown_slots(parts.masks, max_slots)
     headings = [f"slot {k}" if k == 0 else f"+ slot {k}" for k in slots] + ["scene"]

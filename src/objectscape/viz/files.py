@@ -9,20 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from objectscape.files import replacing
+from objectscape.files import FIGURE_FORMATS, check_suffix, replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-FIGURE_FORMATS = (".png", ".pdf", ".svg")
-
-
-def check_suffix(path: Path, allowed: tuple[str, ...]) -> str:
-    """The suffix in lower case, if it is one of `allowed`."""
-    suffix = path.suffix.lower()
-    if suffix not in allowed:
-        raise ValueError(f"cannot write {path}: the name must end in {', '.join(allowed)}, not {suffix or 'nothing'!r}")
-    return suffix
 
 
 def save_figure(figure: Figure, path: str | Path, *, dpi: int = 200) -> Path:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from objectscape.scene import Decomposition, Scene
-from objectscape.viz.palette import color_masks, slot_colors
-from objectscape.viz.tiles import enlarge, enlargement, to_tiles, unit
+from objectscape.viz.palette import color_masks, palette
+from objectscape.viz.tiles import clip_colors, enlarge, enlargement, to_tiles, unit
 
 LARGEST, SMALLEST = 0.4, 0.002
 """Share of the pixels above which their owner counts as background and below which as empty: such have no track."""
@@ -55,7 +55,8 @@ def futures_video(
     some = torch.cat([begun, ahead[:, :shown]], 2)  # (n, shown, T, 3, H, W)
     mean = torch.cat([before[:, :context], ahead.mean(1)], 1)
     spread = torch.cat([torch.zeros_like(before[:, :context]), 2 * ahead.std(1, correction=0)], 1).clamp(0, 1)
-    colors = color_masks(seen.masks[:clips].cpu())
+    numbers = clip_colors(scene[:clips], seen.masks[:clips])  # (n, K)
+    colors = color_masks(seen.masks[:clips].cpu(), numbers[:, None].expand(-1, frames, -1))
     tracks = _tracks(seen.masks[:clips, :context], futures.masks[:clips])
     film = []
     for t in range(frames):
@@ -65,7 +66,7 @@ def futures_video(
         columns += [(mean[:, t], edge), (spread[:, t], edge)]
         tiles = [_framed(to_tiles(enlarge(picture, factor)), color) for picture, color in columns]
         ground = to_tiles(enlarge(1 - 0.5 * (1 - image[:, context - 1]), factor))  # paler, so that lines are seen
-        drawn = [_draw_tracks(ground[n], tracks[n], t, context) for n in range(clips)]
+        drawn = [_draw_tracks(ground[n], tracks[n], palette(numbers[n]), t, context) for n in range(clips)]
         tiles.append(_framed(np.stack(drawn), edge))
         film.append(np.concatenate(list(np.concatenate(tiles, 2)), 0))
     names = ["clip", "seen", "slots", *(f"future {s + 1}" for s in range(shown)), "mean", "spread", "tracks"]
@@ -85,15 +86,15 @@ def _tracks(seen: Tensor, futures: Tensor) -> list[Tensor]:
     return list(places.masked_fill(~there, torch.nan))
 
 
-def _draw_tracks(ground: np.ndarray, places: Tensor, now: int, context: int) -> np.ndarray:
-    """Tracks of one clip up to frame `now` over a picture (h, w, 3)."""
+def _draw_tracks(ground: np.ndarray, places: Tensor, palette: Tensor, now: int, context: int) -> np.ndarray:
+    """Tracks of one clip, slot k in `palette[k]`, up to frame `now` over a picture (h, w, 3)."""
     from PIL import Image, ImageDraw
 
     picture = Image.fromarray(ground)
     pen = ImageDraw.Draw(picture)
     size = torch.tensor([ground.shape[1], ground.shape[0]])
     points = (places * size).tolist()
-    colors = [tuple(color) for color in slot_colors(places.shape[2]).tolist()]
+    colors = [tuple(color) for color in palette.tolist()]
     reach = max(1.5, ground.shape[0] / 48)
     for k, color in enumerate(colors):
         for path in points:

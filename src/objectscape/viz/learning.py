@@ -33,6 +33,7 @@ def learning_curves(
     x: str = "step",
     scale: str = "auto",
     columns: int = 3,
+    better: Mapping[str, str] | None = None,
 ) -> Figure:
     """Losses and metrics against the step, one panel per key.
 
@@ -47,6 +48,8 @@ def learning_curves(
         scale: vertical axis "linear", "log", or "auto": logarithmic for what stays positive, covers more than a factor
             of 30, and falls (a loss, not an accuracy that starts near zero).
         columns: most panels side by side.
+        better: {key: "higher", "lower" or "neither"}; what is called a loss is better lower. The heading of a panel has
+            an arrow for it and, for a single run, says the best and the last value.
 
     Raises:
         FileNotFoundError: if a path leads to no `metrics.csv`.
@@ -64,7 +67,7 @@ def learning_curves(
     lines = -(-len(chosen) // columns)
     columns = -(-len(chosen) // lines)  # as even as the number of panels allows
     legend_lines = -(-len(groups) // columns)  # an entry is about as wide as a panel
-    height = 2.2 * lines + 0.1 + 0.2 * legend_lines
+    height = 2.3 * lines + 0.1 + 0.2 * legend_lines
     figure = Figure(figsize=(3.1 * columns, height), dpi=150, layout="constrained", facecolor="white")
     panels = figure.subplots(lines, columns, squeeze=False).flatten()
     for axes in panels[len(chosen) :]:
@@ -72,6 +75,9 @@ def learning_curves(
     legend: dict[str, Any] = {}
     for axes, key in zip(panels, chosen):
         _draw_panel(axes, groups, key, x)
+        axes.set_title(
+            _heading(axes, key, (better or {}).get(key) or ("lower" if _is_loss(key) else "neither")), fontsize=9
+        )
         _set_scale(axes, scale)
         handles, labels = axes.get_legend_handles_labels()
         legend |= dict(zip(labels, handles))
@@ -114,7 +120,7 @@ def _choose_keys(runs: Sequence[Rows], keys: Sequence[str] | None, x: str) -> li
         raise ValueError(f"no run has the column {x!r}; the columns are {', '.join(names) or '(none)'}")
     known = [name for name in names if name != x and any(len(_curve(rows, name, x)[0]) for rows in runs)]
     if keys is None:
-        chosen = [name for name in known if name.rsplit("/", 1)[-1].endswith("loss") or name.startswith("val")]
+        chosen = [name for name in known if _is_loss(name) or name.startswith("val")]
         if not chosen:
             raise ValueError(
                 f"no loss or validation metric among {', '.join(known) or '(no numbers)'}; pass keys=[...]"
@@ -176,7 +182,6 @@ def _draw_panel(axes: Axes, groups: Mapping[str, Sequence[Rows]], key: str, x: s
         mean, spread = values.mean(0), values.std(0, ddof=1)
         axes.plot(steps, mean, color=color, linewidth=1.6, label=label)
         axes.fill_between(steps, mean - spread, mean + spread, color=color, alpha=0.2, linewidth=0)
-    axes.set_title(key, fontsize=9)
     axes.set_xlabel(x, fontsize=8)
     axes.tick_params(labelsize=7, length=2.5)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
@@ -184,6 +189,23 @@ def _draw_panel(axes: Axes, groups: Mapping[str, Sequence[Rows]], key: str, x: s
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(True, color="#E4E4E4", linewidth=0.6)
     axes.set_axisbelow(True)
+
+
+def _is_loss(key: str) -> bool:
+    return key.rsplit("/", 1)[-1].endswith("loss")
+
+
+def _heading(axes: Axes, key: str, better: str) -> str:
+    """The name of a panel, which way is better, and of a single curve its best and its last value."""
+    arrow = {"higher": " ↑", "lower": " ↓"}.get(better, "")
+    if len(axes.lines) != 1:
+        return key + arrow
+    steps, values = (np.asarray(data, dtype=np.float64) for data in axes.lines[0].get_data())
+    last = f"last {values[-1]:.4g}"
+    if not arrow:
+        return f"{key}\n{last}"
+    best = int(values.argmax() if better == "higher" else values.argmin())
+    return f"{key}{arrow}\nbest {values[best]:.4g} at {steps[best]:.0f}, {last}"
 
 
 def _set_scale(axes: Axes, scale: str) -> None:

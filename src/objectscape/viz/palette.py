@@ -16,7 +16,9 @@ SLOT_COLORS = (
 )
 """Color of slot k (0-based) and of ground-truth object k + 1."""
 BACKGROUND_COLOR = "#404040"
-"""Ground-truth background (segment 0). No slot is assumed to be the background, so none has this color."""
+"""Ground-truth background (segment 0), and the slot that matches it."""
+BACKGROUND = -1
+"""Number of that color, where colors have numbers."""
 IGNORE_COLOR = "#C8C8C8"
 """Pixels that the ground truth asks to ignore (segment -1)."""
 
@@ -30,17 +32,27 @@ def slot_colors(count: int) -> Tensor:
     return torch.tensor([_rgb(SLOT_COLORS[k % len(SLOT_COLORS)]) for k in range(count)], dtype=torch.uint8).view(-1, 3)
 
 
-def color_slots(owners: Tensor) -> Tensor:
+def palette(numbers: Tensor) -> Tensor:
+    """The colors with these numbers: (...) -> (..., 3) uint8. `BACKGROUND` is that of the true background."""
+    colors = torch.cat([slot_colors(len(SLOT_COLORS)), torch.tensor([_rgb(BACKGROUND_COLOR)], dtype=torch.uint8)])
+    places = torch.where(numbers < 0, len(SLOT_COLORS), numbers.long() % len(SLOT_COLORS))
+    return colors.to(numbers.device)[places]
+
+
+def color_slots(owners: Tensor, numbers: Tensor | None = None) -> Tensor:
     """Colors of the slots that own the pixels.
 
     Args:
         owners: (..., H, W) integer slot numbers from 0, such as `Decomposition.segments`.
+        numbers: (..., K) of the slots' colors, from `colors_of_slots`; None for the slots' own numbers.
 
     Returns:
         (..., 3, H, W) uint8.
     """
-    colors = slot_colors(len(SLOT_COLORS)).to(owners.device)
-    return colors[owners.long() % len(SLOT_COLORS)].movedim(-1, -3)
+    owners = owners.long()
+    if numbers is not None:
+        owners = numbers.gather(-1, owners.flatten(-2)).view(owners.shape)
+    return palette(owners).movedim(-1, -3)
 
 
 def color_segments(segments: Tensor) -> Tensor:
@@ -58,16 +70,18 @@ def color_segments(segments: Tensor) -> Tensor:
     return torch.where((ids > 0)[..., None], objects, grays[(ids < 0).long()]).movedim(-1, -3)
 
 
-def color_masks(masks: Tensor) -> Tensor:
+def color_masks(masks: Tensor, numbers: Tensor | None = None) -> Tensor:
     """Mixture of the slots' colors, weighted by the masks: a pixel shared by two slots has a color between theirs.
 
     Args:
         masks: (..., K, 1, H, W) non-negative; weights are normalized over K.
+        numbers: (..., K) of the slots' colors, from `colors_of_slots`; None for the slots' own numbers.
 
     Returns:
         (..., 3, H, W) uint8.
     """
     weights = masks.squeeze(-3).float()  # (..., K, H, W)
     weights = weights / weights.sum(-3, keepdim=True).clamp_min(1e-8)
-    colors = slot_colors(weights.shape[-3]).to(weights.device, torch.float32)
-    return torch.einsum("...khw,kc->...chw", weights, colors).round().clamp(0, 255).to(torch.uint8)
+    own = torch.arange(weights.shape[-3], device=weights.device)
+    colors = palette(own if numbers is None else numbers).to(weights.device, torch.float32)  # (..., K, 3)
+    return torch.einsum("...khw,...kc->...chw", weights, colors).round().clamp(0, 255).to(torch.uint8)

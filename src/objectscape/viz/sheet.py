@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from objectscape.viz.palette import SLOT_COLORS
-from objectscape.viz.tiles import Tiles
+from objectscape.viz.palette import BACKGROUND, BACKGROUND_COLOR, SLOT_COLORS
+from objectscape.viz.tiles import Panel, Tiles
 
 TILE_PIXELS = 256  # more than a tile has on paper, so that outlines stay even after resampling
 FONT_POINTS = 8.0
@@ -126,6 +126,14 @@ class Sheet:
 def slot_color(k: int) -> str:
     """The palette's color of slot k."""
     return SLOT_COLORS[k % len(SLOT_COLORS)]
+
+
+def frame_color(panel: Panel, tile: int) -> str | None:
+    """The color that frames a tile of a panel; None for no frame."""
+    if panel.colors is None:
+        return None
+    number = panel.colors[tile]
+    return BACKGROUND_COLOR if number == BACKGROUND else slot_color(number)
 
 
 def checked_titles(titles: Sequence[str] | None, rows: int) -> list[str]:

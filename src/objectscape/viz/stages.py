@@ -6,13 +6,22 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from torch import Tensor
 from torch.nn import functional as F
 
 from objectscape.scene import Decomposition, Scene, Stage
 from objectscape.viz.animation import titled_frames
 from objectscape.viz.palette import color_masks
-from objectscape.viz.sheet import TILE_PIXELS, Sheet, slot_color
-from objectscape.viz.tiles import Panel, decomposition_array, decomposition_panels, shown_slots, to_tiles, unit
+from objectscape.viz.sheet import TILE_PIXELS, Sheet, frame_color
+from objectscape.viz.tiles import (
+    Panel,
+    clip_colors,
+    decomposition_array,
+    decomposition_panels,
+    shown_slots,
+    to_tiles,
+    unit,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,17 +45,20 @@ def refinement_figure(scene: Scene, stages: Sequence[Stage], *, count: int = 1, 
     _check(stages)
     count = min(count, len(scene))
     attends = any(stage.attention is not None for stage in stages)
-    slots = shown_slots(unit(_drawn(stages[-1]).masks[:count]), max_slots)
+    last = _drawn(stages[-1]).masks[:count]
+    slots, colors = shown_slots(unit(last), max_slots), clip_colors(scene[:count], last)  # those of the last stage
     sheet: Sheet | None = None
     for line, stage in enumerate(stages):
         most = _drawn(stage).masks.shape[1]
         panels: list[Panel | None] = [
             panel
-            for panel in decomposition_panels(scene, _drawn(stage), count=count, pixels=TILE_PIXELS, max_slots=most)
+            for panel in decomposition_panels(
+                scene, _drawn(stage), count=count, pixels=TILE_PIXELS, max_slots=most, colors=colors
+            )
             if panel.slot is None or panel.slot in slots
         ]
         if attends:
-            panels.insert(len(panels) - len(slots), _attention_panel(stage, count, panels[0]))
+            panels.insert(len(panels) - len(slots), _attention_panel(stage, count, panels[0], colors))
         if sheet is None:
             sheet = Sheet(
                 count * len(stages),
@@ -59,8 +71,8 @@ def refinement_figure(scene: Scene, stages: Sequence[Stage], *, count: int = 1, 
         for block in range(count):
             for column, panel in enumerate(panels):
                 if panel is not None:
-                    color = None if panel.slot is None else slot_color(panel.slot)
-                    sheet.draw(block * len(stages) + line, column, panel.tiles[block], color=color)
+                    tile, color = panel.tiles[block], frame_color(panel, block)
+                    sheet.draw(block * len(stages) + line, column, tile, color=color)
     assert sheet is not None
     return sheet.figure
 
@@ -77,10 +89,11 @@ def refinement_frames(
         ValueError: if there is no stage, or as in `decomposition_array`.
     """
     _check(stages)
+    colors = clip_colors(scene[:count], _drawn(stages[-1]).masks[:count])
     return titled_frames(
         {
             stage.name.replace("\n", " "): decomposition_array(
-                scene, _drawn(stage), count, pixels=pixels, max_slots=max_slots
+                scene, _drawn(stage), count, pixels=pixels, max_slots=max_slots, colors=colors
             )
             for stage in stages
         }
@@ -104,8 +117,8 @@ def _shape(panel: Panel | None) -> tuple[int, int]:
     return panel.tiles.shape[1], panel.tiles.shape[2]
 
 
-def _attention_panel(stage: Stage, count: int, like: Panel | None) -> Panel | None:
+def _attention_panel(stage: Stage, count: int, like: Panel | None, colors: Tensor) -> Panel | None:
     if stage.attention is None:
         return None
     attention = F.interpolate(unit(stage.attention[:count]), size=_shape(like), mode="nearest")
-    return Panel(name="attention", tiles=to_tiles(color_masks(attention.unsqueeze(2))))
+    return Panel(name="attention", tiles=to_tiles(color_masks(attention.unsqueeze(2), colors)))

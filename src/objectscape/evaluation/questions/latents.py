@@ -43,7 +43,9 @@ class LatentProperties(Question):
     """What do the slots know of their objects, and which of their dimensions do anything?
 
     Slots are compared with objects through masks: see `objectscape.evaluation.disentanglement`. What a model or the
-    data lack is left out: DCI and probes need `segments` and `factors`, activeness needs `decode(slots)`.
+    data lack is left out: DCI and probes need `segments` and `factors`, activeness needs `decode(slots)`. DCI and
+    probes are about the objects that have a slot of their own (`matched_objects` says which share that is) and easily
+    look well: the baseline is the same model before training.
 
     Args:
         scoring: of DCI, see `objectscape.metrics.disentanglement`; with "released" its scores are named
@@ -58,8 +60,8 @@ class LatentProperties(Question):
     needs = "a model with slots and scenes with `segments` and `factors`, or a model that decodes slots (`decode`)"
     scores = {
         "matched_objects": higher("Share of the objects that have a slot of their own; what follows is about these."),
-        "dci_disentanglement": higher("Does a dimension of a slot stand for one factor?", "DCI-D"),
-        "dci_completeness": higher("Does a factor stand in one dimension?", "DCI-C"),
+        "dci_disentanglement": higher("Does a dimension of a slot stand for one factor? Of matched objects.", "DCI-D"),
+        "dci_completeness": higher("Does a factor stand in one dimension? Of matched objects.", "DCI-C"),
         "dci_informativeness": higher("Mean skill of boosted trees at the factors; 0 guessing, 1 perfect.", "DCI-I"),
         "dci_released_<part>": higher("The same as the published code computes it."),
         "probe_linear_<factor>": higher("Accuracy or R2 of a linear probe that reads the factor from the slot."),
@@ -69,6 +71,7 @@ class LatentProperties(Question):
     }
     headline = ("matched_objects", "dci_disentanglement", "dci_completeness", "dci_informativeness")
     quick = False
+    wants_untrained = True
 
     def __init__(
         self,
@@ -100,6 +103,13 @@ class LatentProperties(Question):
         frames = 1 if batch.image.ndim == 4 else batch.image.shape[1]
         return Looked(means, every_frame(see(model, batch[: -(-left // frames)]))[:left])
 
+    def baseline(self, batch: Scene) -> Looked | None:
+        """The same model with weights that no step has changed: what its architecture gives away by itself."""
+        if self.untrained is None or not _matchable(self.untrained, batch):
+            return None
+        with posterior_means():
+            return Looked(every_frame(see(self.untrained, batch)), None)
+
     def update(self, batch: Scene, seen: Looked) -> None:
         if batch.image.ndim == 5:
             batch = batch.fold_time()
@@ -112,7 +122,8 @@ class LatentProperties(Question):
         scores: dict[str, Score] = {}
         details: dict[str, Any] = {}
         if self._matches:
-            scores, details = _ask(join_matches(self._matches), self.scoring, self.kinds, self.seed)
+            level = logging.DEBUG if self.of_baseline else logging.WARNING
+            scores, details = _ask(join_matches(self._matches), self.scoring, self.kinds, self.seed, level)
         if self._drawn:
             latents = Latents(*(torch.cat(parts) for parts in zip(*self._drawn, strict=True)))
             if bool(latents.slots.isfinite().all()):
@@ -146,7 +157,7 @@ def _decodes(model: nn.Module) -> bool:
 
 
 def _ask(
-    data: ObjectSlots, scoring: Scoring, kinds: Mapping[str, FactorKind] | None, seed: int
+    data: ObjectSlots, scoring: Scoring, kinds: Mapping[str, FactorKind] | None, seed: int, level: int
 ) -> tuple[dict[str, Score], dict[str, Any]]:
     """DCI and probes of matched slots."""
     found = (data.matches >= 0)[data.objects].double()
@@ -160,7 +171,7 @@ def _ask(
     elif all(bool((values == values[:1]).all()) for values in factors.values()):
         missing = "no factor varies between the objects"
     if missing:
-        logger.warning("no DCI and no probes: %s; %d objects have no slot", missing, int((1 - found).sum()))
+        logger.log(level, "no DCI and no probes: %s; %d objects have no slot", missing, int((1 - found).sum()))
         return scores, {}
     result = dci(codes, factors, scenes=scenes, kinds=kinds, scoring=scoring, seed=seed)
     prefix = "dci" if scoring == "corrected" else f"dci_{scoring}"

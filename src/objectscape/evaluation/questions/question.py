@@ -84,6 +84,12 @@ class Question(ABC):
     """The training split with everything that is known of its rows, for probes; None without one."""
     spec: Spec | None = None
     """What is known of the data set, where the batches come from one."""
+    untrained: nn.Module | None = None
+    """The same model before training, for a question whose baseline it is; None where it cannot be built."""
+    of_baseline: bool = False
+    """Is this the copy of the question that the baseline answers?"""
+    wants_untrained: ClassVar[bool] = False
+    """Is an untrained model the question's baseline?"""
     seed: int = 0
     """Of whatever the question draws; the evaluation sets it."""
     needs: ClassVar[str] = "a model that takes the data"

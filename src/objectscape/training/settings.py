@@ -1,0 +1,72 @@
+"""What the settings of a run may be: checked before anything slow is imported and before a run folder exists."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from objectscape.nn.ramps import Stages
+
+AT_LEAST = {
+    "workers": 0, "trainer.max_steps": 1, "every.log": 1, "every.checkpoint": 1, "every.validate": 0,
+    "every.picture": 0, "validation.images": 1, "validation.batch_size": 1, "validation.pictures": 1,
+    "trainer.accumulate_grad_batches": 1, "seed": 0, "data.seed": 0,
+}  # fmt: skip
+"""Smallest value of settings that count something."""
+
+
+OURS = {
+    "log_every_n_steps": "use every.log",
+    "val_check_interval": "use every.validate",
+    "check_val_every_n_epoch": "use every.validate",
+    "limit_val_batches": "use validation.images",
+    "num_sanity_val_steps": "the first validation comes after every.validate steps",
+    "fast_dev_run": "use trainer.max_steps and every.validate",
+    "overfit_batches": "use data.count, or data with few images",
+    "min_steps": "a run ends at trainer.max_steps",
+    "min_epochs": "a run ends at trainer.max_steps",
+    "enable_progress_bar": "progress is always shown, as lines where there is no terminal",
+    "enable_model_summary": "there is none",
+    "enable_checkpointing": "use every.checkpoint",
+    "default_root_dir": "use run_dir or runs",
+    "logger": "use loggers.tensorboard, loggers.wandb or loggers.mlflow",
+    "callbacks": "call lightning.Trainer yourself to use your own",
+    "plugins": "call lightning.Trainer yourself to use your own",
+    "inference_mode": "iterative models need it off",
+    "use_distributed_sampler": "the loaders know the processes",
+    "barebones": "a run needs its log and checkpoints",
+}
+"""Arguments of lightning.Trainer that a run sets by itself, and what to use."""
+
+
+def check_settings(config: DictConfig) -> None:
+    """Raise ValueError for a setting of recipes/config.yaml that is out of its range."""
+    stages_of(config.batch_size)
+    for name, least in AT_LEAST.items():
+        value = OmegaConf.select(config, name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+            raise ValueError(f"{name}={value}: expected a whole number, at least {least}")
+        if value is not None and value >= 2**63:
+            raise ValueError(f"{name}={value}: expected a whole number below 2^63")
+    for name in ("optimizer", "schedule"):
+        if config.get(name) is None:
+            constant = "; a constant rate is schedule._target_=objectscape.training.schedules.Constant"
+            raise ValueError(f"{name}=null: a run needs one{constant if name == 'schedule' else ''}")
+    for name, ours in OURS.items():
+        if name in config.trainer:
+            raise ValueError(f"trainer.{name} is set by objectscape: {ours}")
+    if config.ema is not None and not (isinstance(config.ema, float) and 0 < config.ema < 1):
+        raise ValueError(f"ema={config.ema}: expected a decay between 0 and 1, such as 0.999, or null for none")
+
+
+def stages_of(value: Any) -> Stages:
+    """A whole number, at least 1, or stages of it."""
+    plain: Any = OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
+    stages = Stages(plain)
+    for number in stages.values:
+        if type(number) is not int or number < 1:
+            raise ValueError(
+                f"batch_size={value}: expected a whole number, at least 1, or [step, number] pairs of them"
+            )
+    return stages
