@@ -184,14 +184,15 @@ class ColoringAutoencoder(Model[Scene, ColoringOutput]):
     def _share(
         self, components: Tensor, logits: Tensor, log_sizes: Tensor, present: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Components and masks from what `decode` drew: large slots first, and in evaluation none without own pixels.
+        """Components and masks from what `decode` drew.
 
+        Large slots come first. In evaluation that decides which slots have pixels of their own, and these alone then
+        share the image, whatever their size: the background is not to take the dark edges of small objects.
         `log_sizes` (B, K) is a constant for the gradient.
         """
-        logits = logits + self.size_prior * log_sizes[..., None, None, None]
         if present is not None:
             logits = logits.masked_fill(present[..., None, None, None] <= 0, -torch.inf)
-        masks = logits.softmax(1)
+        masks = (logits + self.size_prior * log_sizes[..., None, None, None]).softmax(1)
         if not self.training:
             masks = logits.masked_fill(~is_own(masks)[..., None, None, None], -torch.inf).softmax(1)
         return components, masks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -29,8 +30,7 @@ class _Gate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value_norm: nn.Module, gate_norm: nn.Module, halves: Tensor, *weights: Tensor) -> Tensor:
         value, gate = halves.chunk(2, 1)
-        ctx.norms = value_norm, gate_norm
-        ctx.training = value_norm.training
+        ctx.again = _again(value_norm), _again(gate_norm)
         ctx.save_for_backward(halves, *weights)
         return value_norm(value) * torch.sigmoid(gate_norm(gate))
 
@@ -42,21 +42,21 @@ class _Gate(torch.autograd.Function):
         with torch.enable_grad():
             halves = halves.detach().requires_grad_()
             value, gate = halves.chunk(2, 1)
-            value = _normalize(ctx.norms[0], value, weights[:first], training=ctx.training)
-            gate = _normalize(ctx.norms[1], gate, weights[first:], training=ctx.training)
-            result = value * torch.sigmoid(gate)
+            result = ctx.again[0](value, *weights[:first]) * torch.sigmoid(ctx.again[1](gate, *weights[first:]))
         needed = ctx.needs_input_grad[2:]
         wanted = [x for x, need in zip([halves, *weights], needed, strict=True) if need]
         slopes = iter(torch.autograd.grad(result, wanted, slope))
         return (None, None, *(next(slopes) if need else None for need in needed))
 
 
-def _normalize(norm: nn.Module, x: Tensor, weights: list[Tensor], *, training: bool) -> Tensor:
-    """What `norm` made of `x`, without another count of it in running means."""
-    weight, bias = weights or (None, None)
+def _again(norm: nn.Module) -> Callable[..., Tensor]:
+    """(x, weight, bias) -> what `norm` makes of x now, without another count of it in running means.
+
+    The module may be in another state when the gradient comes, as after `functional_call`.
+    """
     if isinstance(norm, nn.BatchNorm2d):
-        mean, variance = (None, None) if training else (norm.running_mean, norm.running_var)
-        return F.batch_norm(x, mean, variance, weight, bias, training, eps=norm.eps)
+        mean, variance = (None, None) if norm.training else (norm.running_mean, norm.running_var)
+        return lambda x, weight, bias: F.batch_norm(x, mean, variance, weight, bias, mean is None, eps=norm.eps)
     if isinstance(norm, nn.InstanceNorm2d):
-        return F.instance_norm(x, weight=weight, bias=bias, eps=norm.eps)
-    return x
+        return lambda x, weight, bias: F.instance_norm(x, weight=weight, bias=bias, eps=norm.eps)
+    return lambda x: x
