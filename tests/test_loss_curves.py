@@ -41,8 +41,8 @@ SPRITES = {"image_size": 16, "slots": 3, "action_size": 4}
 MODELS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     **{name: (IMAGES, values) for name, values in SMALL.items()},
     "space_time": (FILM, SMALL["space_time"]),
-    "slot_attention_moc": (FILM, {"image_size": 32, "slots": 3, "slot_size": 8, "encoder_channels": 8, "decoder": "broadcast",
-                                  "decoder_channels": 8}),
+    "slot_attention_moc": (FILM, {"image_size": 32, "slots": 3, "slot_size": 8, "encoder_channels": 8,
+                                  "decoder": "broadcast", "decoder_channels": 8}),
     "savi": (CLIPS, SAVI),
     "slotformer": (CLIPS, {**TINY, "base": {"_target_": "objectscape.models.savi.SAVi", **SAVI}}),
     "framed_slots": (MOVED, {**SPRITES, "width": 8, "hidden": 8, "rollouts": 2}),
