@@ -72,7 +72,9 @@ def _pack(frames: np.ndarray) -> np.ndarray:
 # ----------------------------------------------------------------------------------------------------------- maps
 def difference(frames: np.ndarray, background: np.ndarray) -> np.ndarray:
     """(T, H, W) float32 in [0, 1]: the largest difference over the channels, divided by its maximum in the frame."""
-    distance = np.abs(frames.astype(np.float32) - background.astype(np.float32)).max(-1)
+    channels = np.abs(frames.astype(np.float32) - background.astype(np.float32))
+    # ten times faster than the maximum over a last axis of three
+    distance = np.maximum(np.maximum(channels[..., 0], channels[..., 1]), channels[..., 2])
     peak = distance.max((-2, -1), keepdims=True)
     return distance / np.where(peak > 0, peak, 1)
 
@@ -195,7 +197,7 @@ class ColorFilter:
 
 
 def _code(image: np.ndarray) -> np.ndarray:
-    return image.astype(np.int64) @ np.array([1, 255, 65025])
+    return image[..., 0] + np.int64(255) * image[..., 1] + np.int64(65025) * image[..., 2]
 
 
 def _integral(values: np.ndarray) -> np.ndarray:
