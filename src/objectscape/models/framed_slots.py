@@ -7,7 +7,8 @@
 3. Content is averaged over the frames seen and then stays as it is; only places and velocities move on. Noise in
    the content would be a random walk that fades things away.
 4. The dynamics (a GRU for every slot, and what all other slots do to it) turns a few random numbers and the state into
-   a change of velocity, so it can tell chance (the angle of a bounce) from law (a straight flight).
+   a change of velocity, so it can tell chance (the angle of a bounce) from law (a straight flight). What an action
+   does is multiplied by a gate for every slot, as in OP3: most actions are done to one thing.
 5. Imagined places are compared with those seen later by the energy score (Gneiting and Raftery 2007), which is best
    only if the futures are spread as the truth is. No picture has to be drawn for that.
 
@@ -79,6 +80,11 @@ class Dynamics(nn.Module):
         super().__init__()
         self.noise_size, self.hidden = noise_size, hidden
         self.own = nn.Linear(content + 4 + action_size, hidden)
+        if action_size:
+            self.told = nn.Linear(action_size, hidden)
+            self.gate = nn.Sequential(
+                nn.Linear(content + 4 + action_size, hidden), nn.ReLU(), nn.Linear(hidden, hidden)
+            )
         self.pair_own = nn.Linear(content + 4, hidden)
         self.pair_other = nn.Linear(content + 4, hidden, bias=False)
         self.pair = nn.Sequential(nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU())
@@ -94,8 +100,11 @@ class Dynamics(nn.Module):
     def remember(self, state: FramedState, action: Tensor | None) -> tuple[Tensor, Tensor]:
         """The memory (N, K, H), and what is felt (N, K, 2H), after a moment (N, K, ...) and its action (N, A)."""
         slots = state.slots
-        told = [] if action is None else [action[:, None].expand(-1, slots.shape[1], -1)]
-        own = self.own(torch.cat([slots, *told], -1)).relu()
+        if action is None:
+            own = self.own(slots).relu()
+        else:  # what the action does, times whether it is done to this slot
+            both = torch.cat([slots, action[:, None].expand(-1, slots.shape[1], -1)], -1)
+            own = self.own(both).relu() + self.told(action)[:, None] * self.gate(both).sigmoid()
         pairs = self.pair(self.pair_own(slots)[:, :, None] + self.pair_other(slots)[:, None])  # (N, K, K, H)
         itself = torch.eye(slots.shape[1], dtype=torch.bool, device=slots.device)[:, :, None]
         felt = torch.cat([own, pairs.masked_fill(itself, 0).sum(2)], -1)
