@@ -285,3 +285,55 @@ def test_a_setting_out_of_range_is_a_sentence(
     assert train(word) == 1
     assert answer in capsys.readouterr().err
     assert not list(place.iterdir())
+
+
+def test_a_sweep_that_was_stopped_goes_on(
+    monkeypatch: pytest.MonkeyPatch, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a queue does that starts a job again: what is done stays, what was begun is resumed, the rest begins."""
+    original, calls = Task.training_step, []
+
+    def step(self: Task, batch: Any, batch_idx: int) -> Any:
+        calls.append(batch_idx)
+        if len(calls) == 6:  # the second step of the second run
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, batch, batch_idx)
+
+    monkeypatch.setattr(Task, "training_step", step)
+    words = [*SMALL, "--multirun", "seed=0,1,2", "name=s", "trainer.max_steps=4"]
+    assert main(["train", *words, "hydra.sweep.dir=jobs"]) == 130
+    states = [Path("jobs", f"{job}", "run.txt") for job in range(3)]
+    assert [file.is_file() for file in states] == [True, True, False]
+    assert main(["train", *words, "hydra.sweep.dir=jobs"]) == 0
+    assert len(calls) == 12, "no step was made twice"
+    runs = [Path(file.read_text()) for file in states]
+    assert [RunFolder(run).status()["state"] for run in runs] == ["done"] * 3
+    assert train("name=s", "seed=1", "trainer.max_steps=4", run="whole") == 0
+    losses = [[row["train/loss"] for row in rows(str(run))] for run in ("whole", runs[1])]
+    assert losses[0] == losses[1]
+    assert len(list(Path("runs/s").iterdir())) == 3
+    capsys.readouterr()
+    assert main(["train", *words, "hydra.sweep.dir=jobs", "optimizer.lr=0.1"]) == 1
+    assert "is of a sweep with other settings" in capsys.readouterr().err
+
+
+def test_what_puts_a_job_into_the_queue_again_is_called_when_all_is_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    original, found = Task.training_step, []
+
+    def queue_again(number: int, frame: Any) -> None:
+        found.append((saved()["global_step"], RunFolder(Path("r")).status()["state"]))
+        raise SystemExit(7)
+
+    def step(self: Task, batch: Any, batch_idx: int) -> Any:
+        if batch_idx == 4:
+            os.kill(os.getpid(), signal.SIGUSR2)
+        return original(self, batch, batch_idx)
+
+    monkeypatch.setattr(Task, "training_step", step)
+    previous = signal.signal(signal.SIGUSR2, queue_again)
+    try:
+        with pytest.raises(SystemExit):
+            train("trainer.max_steps=9", "trainer.accumulate_grad_batches=3")
+    finally:
+        signal.signal(signal.SIGUSR2, previous)
+    assert found == [(2, "interrupted")]

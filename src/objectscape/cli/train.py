@@ -20,6 +20,8 @@ from objectscape.names import did_you_mean
 
 FAILED = "failed.txt"
 """What a job of a sweep leaves in its folder if it fails: why. The job may have run on another machine."""
+BEGUN = "run.txt"
+"""What a job of a sweep leaves in its folder once it has a run: its path. The job may be put into the queue again."""
 
 
 def main(words: list[str]) -> int:
@@ -68,8 +70,8 @@ def _path(word: str) -> Path:
     return Path(word.partition("=")[2]).expanduser()
 
 
-def train(config: DictConfig) -> RunFolder:
-    """Train as `config` says, in a new run folder."""
+def train(config: DictConfig, *, begun: Callable[[RunFolder], object] = lambda run: None) -> RunFolder:
+    """Train as `config` says, in a new run folder; `begun` is called once it exists."""
     for part in ("model", "data"):
         if config.get(part) is None:
             raise ValueError(
@@ -89,6 +91,7 @@ def train(config: DictConfig) -> RunFolder:
         folder = Path(config.run_dir).expanduser() if config.run_dir else None
         run = RunFolder.create(Path(config.runs).expanduser(), config.name, path=folder)
         run.write_config(config)
+        begun(run)
         print(f"run folder: {run.path}", file=sys.stderr)
     else:
         run = RunFolder(Path(config.run_dir or config.runs).expanduser())  # only the first process writes
@@ -172,7 +175,11 @@ def sweep(overrides: list[str]) -> int:
     launch(train_job, [*prepared, *own, *configs.readable([f"hydra.sweep.dir={folder}"])])
     failed = len(list(folder.glob(f"*/{FAILED}")))
     if failed:
-        print(f"objectscape train: {failed} of the runs failed; see above, or {folder}/*/{FAILED}", file=sys.stderr)
+        print(
+            f"objectscape train: {failed} of the runs failed; see above, or {folder}/*/{FAILED}. The same command with "
+            f"hydra.sweep.dir={folder} goes on with what is not done",
+            file=sys.stderr,
+        )
     return int(failed > 0)
 
 
@@ -189,15 +196,46 @@ def launch(job: Callable[[DictConfig], object], words: list[str]) -> None:
 
 
 def train_job(config: DictConfig) -> str | None:
-    """One run of a sweep; a failure is reported and does not end the sweep."""
+    """One run of a sweep; a failure is reported and does not end the sweep.
+
+    A job that was begun before, and died or was stopped, goes on with its run: a queue may start it again, and so does
+    a sweep with the `hydra.sweep.dir` of an earlier one.
+    """
     from hydra.core.hydra_config import HydraConfig
 
     from objectscape.training.errors import NonFiniteLossError
 
+    folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         config.name = str(config.name)  # in a sweep over recipes a reference to the one at hand
-        return str(train(configs.prune(config)).path)
+        config = configs.prune(config)
+        run = _begun(folder, config)
+        if run is None:
+            run = train(config, begun=lambda run: write_text(folder / BEGUN, str(run.path.absolute())))
+        elif run.status()["state"] != "done":
+            resume(run, [])
+        (folder / FAILED).unlink(missing_ok=True)
+        return str(run.path)
     except (ValueError, OSError, NonFiniteLossError) as error:
         print(f"objectscape train: {error}", file=sys.stderr)
-        write_text(Path(HydraConfig.get().runtime.output_dir) / FAILED, f"{error}\n")
+        write_text(folder / FAILED, f"{error}\n")
         return None
+
+
+def _begun(folder: Path, config: DictConfig) -> RunFolder | None:
+    """The run that this job of a sweep began before, if there is something to go on with.
+
+    Raises:
+        ValueError: if it is a run with other settings.
+    """
+    if not (folder / BEGUN).is_file():
+        return None
+    run = RunFolder(Path((folder / BEGUN).read_text()))
+    if not run.checkpoint.is_file():
+        return None
+    before, now = (OmegaConf.create(OmegaConf.to_yaml(each)) for each in (run.config(), config))
+    for each in (before, now):
+        each.run_dir = each.warm_start = None  # as a run writes them down when it begins
+    if before != now:
+        raise ValueError(f"{folder} is of a sweep with other settings, whose run is {run.path}; use another sweep.dir")
+    return run

@@ -254,18 +254,17 @@ class KeepCheckpoint(Checkpoint):
         on_start: called when training begins, after everything is restored.
 
     Attributes:
-        stop_requested: set it to stop the run after the current step, with its state saved. In a distributed run the
-            processes agree on it every `every_agreed` steps.
+        stop_requested: set it to stop the run after the current step, with its state saved. The processes of a
+            distributed run agree on it after a step, about once a second.
         seconds: wall-clock time of the run so far, with what it took before the checkpoint that it was resumed from.
         saved_step: step of the last checkpoint; None before the first.
         started: whether training has begun.
     """
 
-    def __init__(
-        self, path: Path, *, every: int, every_agreed: int = 10, on_start: Callable[[], None] = lambda: None
-    ) -> None:
-        self.path, self.every, self.every_agreed, self.on_start = path, every, every_agreed, on_start
+    def __init__(self, path: Path, *, every: int, on_start: Callable[[], None] = lambda: None) -> None:
+        self.path, self.every, self.on_start = path, every, on_start
         self.stop_requested, self.started = False, False
+        self._agreed, self._next_agreement = (0, 0.0), 0  # step and time of the last agreement; step of the next
         self.saved_step: int | None = None
         self._before, self._began = 0.0, time.perf_counter()
 
@@ -313,6 +312,11 @@ class KeepCheckpoint(Checkpoint):
     def _agreed_stop(self, trainer: pl.Trainer) -> bool:
         if trainer.world_size == 1:
             return self.stop_requested
-        if trainer.global_step % self.every_agreed:
+        step, now = trainer.global_step, time.monotonic()
+        if step < self._next_agreement:
             return False
-        return bool(trainer.strategy.reduce_boolean_decision(self.stop_requested, all=False))
+        seconds = (now - self._agreed[1]) / max(1, step - self._agreed[0])  # per step
+        mine = torch.tensor([float(self.stop_requested), seconds], device=trainer.strategy.root_device)
+        stop, slowest = trainer.strategy.reduce(mine, reduce_op="max").tolist()
+        self._agreed, self._next_agreement = (step, now), step + max(1, min(100, int(1 / slowest)))
+        return bool(stop)

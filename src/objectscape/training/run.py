@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import shutil
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from objectscape.data.building import build_data, data_of
 from objectscape.data.dataset import SceneDataset
 from objectscape.data.loading import EvalLoader, TrainLoader
 from objectscape.training.callbacks import KeepCheckpoint, Pictures, ProgressDisplay, SafeCheckpointIO, StepLog
+from objectscape.training.companions import Companions
 from objectscape.training.estimate import WORTH, duration, seconds_per_step
 from objectscape.training.logs import CSVLog
 from objectscape.training.precision import Precision, choose_precision
@@ -145,15 +147,26 @@ def fit(config: DictConfig, run: RunFolder, *, resume: bool = False) -> nn.Modul
             if resume:
                 run.write_config(config)
             run.write_status("running", step=start, **how)
+
+        def end(death: str) -> None:
+            if trainer.is_global_zero:
+                state = "interrupted" if signals.received else "failed"
+                run.write_status(state, step=keeper.saved_step or 0, reason=death, **how)
+            log.error("%s, so this one ends too; %s", death, _how_to_go_on(run, config, keeper.saved_step))
+
+        companions = Companions(trainer, end)
         try:
-            with signals:
+            with signals, companions:
                 trainer.fit(task, train_loader, val_loader, ckpt_path=run.checkpoint if resume else None)
         except BaseException as error:
+            lost = world > 1 and isinstance(error, RuntimeError) and LOST_PROCESS.search(str(error))
+            if lost and not companions.claim():
+                threading.Event().wait()  # it is being said; then this process ends
             if trainer.is_global_zero:
                 _write_end(run, error, keeper, before if resume else None, how)
             if signals.received or isinstance(error, KeyboardInterrupt):
                 raise KeyboardInterrupt(_how_to_go_on(run, config, keeper.saved_step)) from None
-            if world > 1 and isinstance(error, RuntimeError) and LOST_PROCESS.search(str(error)):
+            if lost:
                 raise ConnectionError(
                     f"another process of this run has ended, so this one ends too ({str(error).splitlines()[0][:120]}"
                     f"). Its own message says why; {_how_to_go_on(run, config, keeper.saved_step)}"
@@ -178,7 +191,8 @@ def fit(config: DictConfig, run: RunFolder, *, resume: bool = False) -> nn.Modul
         run.write_status(state, step=trainer.global_step, seconds=round(keeper.seconds, 1), **how)
         if finished and config.every.picture:
             pictures.draw(trainer, task)
-    if signals.received:
+    if signals.received and trainer.is_global_zero:  # the others end well: they might be taken for dead
+        signals.pass_on()
         raise KeyboardInterrupt(_how_to_go_on(run, config, trainer.global_step))
     return model.eval()
 

@@ -1,4 +1,8 @@
-"""Ctrl-C, SIGTERM (so a cluster says that the time is up) and SIGHUP (the terminal has gone) stop a run in order."""
+"""Signals stop a run in order: Ctrl-C, SIGTERM and SIGUSR1 or 2 (a cluster's ways to say that the time is up), SIGHUP.
+
+SIGUSR1 and SIGUSR2 may have had a handler before, of what submitted the job (submitit): it is called once everything is
+saved, and may put the job into the queue again.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,8 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
-SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+REQUEUE = [getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)] + REQUEUE
 ONE_PRESS = 1.0  # seconds; a shell and its wrapper may both pass on one Ctrl-C
 
 
@@ -46,6 +51,13 @@ class StopOnSignal:
     def __exit__(self, *exception: Any) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+    def pass_on(self) -> None:
+        """Call the handlers that the signals received had before, of those that put a job into the queue again."""
+        for number in self.received:
+            handler = self._previous.get(number)
+            if number in REQUEUE and callable(handler):
+                handler(number, None)
 
     def _handle(self, number: int, frame: Any) -> None:
         if self.received and time.monotonic() < self._since + ONE_PRESS:
