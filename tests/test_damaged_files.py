@@ -1,6 +1,6 @@
 """Files with flipped, cut and foreign bytes: data or one sentence that names the file, never anything else.
 
-`python tests/test_damaged_files.py N` tries N mutations of each kind and prints how they ended.
+`python tests/test_damaged_files.py N [KIND ...]` tries N mutations of each kind and prints how they ended.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections
 import gzip
 import json
+import multiprocessing
 import os
 import resource
 import signal
@@ -15,8 +16,10 @@ import struct
 import sys
 import tempfile
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -27,11 +30,16 @@ from objectscape.checkpoints.native import load_model, save_model
 from objectscape.checkpoints.run_folder import RunFolder, read_checkpoint
 from objectscape.cli import main
 from objectscape.cli.config import from_file
+from objectscape.data.dataset import SceneDataset
+from objectscape.data.emorl_h5 import EfficientMORLArchive
 from objectscape.data.formats.crc32c import masked_crc32c
 from objectscape.data.formats.hdf5 import HDF5Scenes, check_in_child, write_hdf5
 from objectscape.data.formats.tfrecord import TFRecordFile, encode_example, parse_example, write_records
+from objectscape.data.latents import FORMAT as LATENTS
+from objectscape.data.latents import Latents
 from objectscape.data.pictures import read_rgb
 from objectscape.data.synthetic.shapes import ColoredShapes
+from objectscape.data.video_h5 import VideoArchive
 from objectscape.files import read_json
 from objectscape.models.instance_coloring import ColoringAutoencoder
 from objectscape.training.logs import read_csv
@@ -84,8 +92,34 @@ def hdf5(folder: Path) -> Path:
     return folder / "a.h5"
 
 
-def read_hdf5(file: Path) -> None:
-    dataset = HDF5Scenes(path=file, split="train")
+def emorl(folder: Path) -> Path:
+    rng = np.random.default_rng(0)
+    with h5py.File(folder / "a.h5", "w") as file:
+        for group in ("train", "val"):
+            file[f"{group}/imgs"] = rng.integers(0, 256, (3, 8, 8, 3), np.uint8)
+            file[f"{group}/masks"] = rng.choice([0, 255], (3, 4, 8, 8, 1)).astype(np.uint8)
+            file[f"{group}/factors"] = rng.random((3, 4, 9), np.float32)
+    return folder / "a.h5"
+
+
+def clips(folder: Path) -> Path:
+    rng = np.random.default_rng(0)
+    with h5py.File(folder / "a.h5", "w") as file:
+        file["train/imgs"] = rng.integers(0, 256, (4, 3, 8, 8, 3), np.uint8)
+        file["train/actions"] = rng.random((4, 3, 2), np.float32)
+        file["train/masks"] = rng.integers(0, 3, (4, 3, 8, 8, 1), np.uint8)
+    return folder / "a.h5"
+
+
+def latents(folder: Path) -> Path:
+    with h5py.File(folder / "a.h5", "w") as file:
+        file.attrs.update(format=LATENTS, origin="{}", fields="{}", name="x")
+        for split in ("train", "val"):
+            file[f"{split}/v"] = np.random.default_rng(0).random((3, 5), np.float32)
+    return folder / "a.h5"
+
+
+def read_all(dataset: SceneDataset) -> None:
     dataset.batch(range(len(dataset)))
 
 
@@ -106,6 +140,16 @@ KINDS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object]]] = {
 }
 
 
+HDF5: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object]]] = {
+    "hdf5": (hdf5, lambda f: read_all(HDF5Scenes(path=f, split="train"))),
+    "emorl": (emorl, lambda f: read_all(EfficientMORLArchive(path=f, split="train"))),
+    "clips": (clips, lambda f: read_all(VideoArchive(path=f, split="train"))),
+    "latents": (latents, lambda f: read_all(Latents(path=f, split="train"))),
+    "data check": (emorl, lambda f: check_in_child(f, patience=60)),
+}
+"""The HDF5 library itself may crash or hang on a damaged file; only `data check` reads in a child process."""
+
+
 def mutated(content: bytes, rng: np.random.Generator) -> bytes:
     data = bytearray(content)
     kind = rng.integers(4)
@@ -124,26 +168,77 @@ def mutated(content: bytes, rng: np.random.Generator) -> bytes:
 
 def outcomes(kind: str, folder: Path, count: int) -> dict[str, int]:
     """How reading `count` mutations ends: {"data" or "sentence": number}. Anything else is raised."""
-    make, read = KINDS[kind]
+    make, read = {**KINDS, **HDF5}[kind]
     file = make(folder)
-    content, rng = file.read_bytes(), np.random.default_rng(0)
+    content = file.read_bytes()
+    if kind in HDF5 and kind != "data check":
+        return forked(file, content, read, count)
     found: collections.Counter[str] = collections.Counter()
-    for _ in range(count):
-        file.write_bytes(mutated(content, rng))
+    for number in range(count):
+        file.write_bytes(mutated(content, np.random.default_rng([0, number])))
+        found[outcome(file, read)] += 1
+    return dict(found)
+
+
+def outcome(file: Path, read: Callable[[Path], object]) -> str:
+    try:
+        read(file)
+    except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
+        named = file.name in str(error) or str(file.parent) in str(error)
+        assert named, f"does not name the file: {error}"  # noqa: PT017
+        return "sentence"
+    return "data"
+
+
+def forked(file: Path, content: bytes, read: Callable[[Path], object], count: int) -> dict[str, int]:
+    """The same in child processes: also "crash" and "hang" of the HDF5 library, after which a new child goes on."""
+    context, found, number = multiprocessing.get_context("fork"), collections.Counter[str](), 0
+
+    def child(first: int, pipe: Connection) -> None:
+        for each in range(first, count):
+            file.write_bytes(mutated(content, np.random.default_rng([0, each])))
+            try:
+                pipe.send(outcome(file, read))
+            except BaseException as error:
+                pipe.send(f"{type(error).__name__}: {error}")
+        pipe.close()
+        os._exit(0)
+
+    while number < count:
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=child, args=(number, theirs), daemon=True)
+        process.start()
+        theirs.close()
         try:
-            read(file)
-            found["data"] += 1
-        except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
-            assert file.name in str(error) or str(folder) in str(error), f"does not name the file: {error}"  # noqa: PT017
-            found["sentence"] += 1
+            while number < count:
+                result = ours.recv() if ours.poll(60) else "hang"
+                number += 1
+                found[result] += 1
+                if result == "hang":
+                    break
+        except EOFError:
+            number += 1
+            found["crash"] += 1
+        process.kill()
+        process.join()
     return dict(found)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.filterwarnings("ignore")
 def test_a_damaged_file_is_data_or_a_sentence(kind: str, tmp_path: Path) -> None:
-    count = {"model": 60, "weights": 60, "yaml": 100}.get(kind, 300)
+    count = {"model": 60, "weights": 60, "yaml": 100}.get(kind, 2000)
     assert sum(outcomes(kind, tmp_path, count).values()) == count
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+@pytest.mark.parametrize("kind", HDF5)
+def test_a_damaged_hdf5_file_is_data_or_a_sentence(kind: str, tmp_path: Path) -> None:
+    count = {"data check": 200}.get(kind, 500)
+    found = outcomes(kind, tmp_path, count)
+    assert found.keys() <= {"data", "sentence"} | ({"crash", "hang"} if kind != "data check" else set()), found
+    assert found["sentence"] > count / 4
+    assert found.get("crash", 0) + found.get("hang", 0) < count / 50
 
 
 def test_a_forged_length_in_a_gzip_stream_takes_no_memory(tmp_path: Path) -> None:
@@ -221,7 +316,6 @@ def test_wrapped_checkpoints_are_read(
 
 
 if __name__ == "__main__":
-    KINDS["hdf5"] = (hdf5, read_hdf5)
-    for each in sys.argv[2:] or KINDS:
+    for each in sys.argv[2:] or [*KINDS, *HDF5]:
         with tempfile.TemporaryDirectory() as place:
             print(each, outcomes(each, Path(place), int(sys.argv[1])), flush=True)

@@ -238,11 +238,10 @@ def _write(target: Path, splits: dict, seed: int | None, reader: str = "hdf5") -
 
 
 def check(path: Path) -> int:
-    """Verify one of our HDF5 files, a TFRecord file or a folder of pictures."""
-    import h5py
-
+    """Verify an HDF5 file, a TFRecord file or a folder of pictures."""
     from objectscape.data.folder import ALL, ImageFolder
     from objectscape.data.formats.hdf5 import check_in_child
+    from objectscape.data.formats.opening import HDF5_SIGNATURE, signature
     from objectscape.data.formats.tfrecord import TFRecordFile
 
     if path.is_dir():
@@ -255,7 +254,7 @@ def check(path: Path) -> int:
         if damage:
             raise ValueError("\n  ".join([f"{len(damage)} of {len(folder)} pictures cannot be used:", *damage]))
         console.print(f"{len(folder)} pictures, all can be read")
-    elif path.suffix == ".h5" or h5py.is_hdf5(path):
+    elif path.suffix == ".h5" or signature(path) == HDF5_SIGNATURE:
         print_spec(check_in_child(path))
     else:
         console.print(f"{sum(1 for _ in TFRecordFile(path))} records, every checksum right")

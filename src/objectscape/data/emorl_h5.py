@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from objectscape.data.dataset import SceneDataset
-from objectscape.data.formats.hdf5 import open_hdf5
+from objectscape.data.formats.hdf5 import naming, open_hdf5
 from objectscape.data.formats.opening import PerProcess, existing_file
 from objectscape.data.geometry import owns_pixels, resize_image, resize_nearest
 from objectscape.data.multi_object import CROPS
@@ -59,7 +59,7 @@ class EfficientMORLArchive(SceneDataset):
         self.split, self.group = split, group or split
         if crop not in ("none", "emorl"):
             raise ValueError(f"crop={crop!r}; choose 'none', or 'emorl' for CLEVR.")
-        with open_hdf5(self.path) as file:
+        with naming(self.path), open_hdf5(self.path) as file:
             if self.group not in file:
                 raise ValueError(
                     f"{self.path} has no group {self.group!r}; it has {', '.join(file) or 'none'}."
@@ -105,6 +105,10 @@ class EfficientMORLArchive(SceneDataset):
 
     def batch(self, indices: Sequence[int]) -> Scene:
         """See `SceneDataset.batch`."""
+        with naming(self.path):
+            return self._batch(indices)
+
+    def _batch(self, indices: Sequence[int]) -> Scene:
         group = self._file()[self.group]
         order, back = np.unique(np.asarray(indices, dtype=np.int64), return_inverse=True)
         images = _octets(group["imgs"][order]).permute(0, 3, 1, 2)[..., *self._area]  # n, 3, h, w

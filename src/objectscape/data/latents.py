@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from objectscape.data.dataset import SceneDataset
+from objectscape.data.formats.hdf5 import naming, open_hdf5
 from objectscape.data.formats.opening import existing_file
 from objectscape.data.matched import MatchedOrder, pairs_of, reveal
 from objectscape.names import unknown
@@ -150,7 +151,7 @@ class Latents(SceneDataset):
             split,
             matched_part,
         )
-        with h5py.File(self.path, "r") as file:
+        with naming(self.path), open_hdf5(self.path) as file:
             if file.attrs.get("format") != FORMAT:
                 raise ValueError(f"{self.path} is no file of latents; make one: objectscape latents RUN out=FILE")
             if split not in file:
@@ -186,7 +187,7 @@ class Latents(SceneDataset):
 
     @cached_property
     def _tensors(self) -> dict[str, Tensor]:
-        with h5py.File(self.path, "r") as file:
+        with naming(self.path), open_hdf5(self.path) as file:
             found = {name: torch.from_numpy(file[f"{self.split}/{name}"][...]) for name in self._entries}
             if self._partner is None:
                 return found
@@ -207,7 +208,7 @@ class Latents(SceneDataset):
             return self
         whole = Latents(path=self.path, split=self.split)
         assert whole._partner is not None
-        with h5py.File(self.path, "r") as file:
+        with naming(self.path), open_hdf5(self.path) as file:
             whole._count = len(file[f"{self.split}/{whole._partner}"])
         whole._entries.append(whole._partner)
         whole._partner = None

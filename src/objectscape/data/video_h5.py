@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from objectscape.data.dataset import SPLITS, SceneDataset
-from objectscape.data.formats.hdf5 import open_hdf5
+from objectscape.data.formats.hdf5 import naming, open_hdf5
 from objectscape.data.formats.opening import PerProcess, existing_file
 from objectscape.names import unknown
 from objectscape.scene import Scene, Spec
@@ -43,7 +43,7 @@ class VideoArchive(SceneDataset):
         if split not in SPLITS:
             raise ValueError(f"split={split!r}: {unknown('split', split, SPLITS)}")
         self.path, self.split = existing_file(path, "an .h5 archive of clips"), split
-        with open_hdf5(self.path) as file:
+        with naming(self.path), open_hdf5(self.path) as file:
             found = [name for name in GROUPS[split] if name in file]
             if not found:
                 raise ValueError(
@@ -84,6 +84,10 @@ class VideoArchive(SceneDataset):
 
     def batch(self, indices: Sequence[int]) -> Scene:
         """See `SceneDataset.batch`."""
+        with naming(self.path):
+            return self._batch(indices)
+
+    def _batch(self, indices: Sequence[int]) -> Scene:
         group = self._file()[self._group]
         order, back = np.unique(np.asarray(indices, dtype=np.int64), return_inverse=True)
         image = group[self._images][:, order]  # (T, n, H, W, 3)

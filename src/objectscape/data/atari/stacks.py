@@ -16,7 +16,7 @@ from torch import Tensor
 from objectscape.building import construct
 from objectscape.data.atari.motion import Motion, pad_boxes, stack_mask
 from objectscape.data.dataset import SPLITS, SceneDataset
-from objectscape.data.formats.hdf5 import HDF5Scenes
+from objectscape.data.formats.hdf5 import HDF5Scenes, naming, open_hdf5
 from objectscape.data.formats.opening import existing_file
 from objectscape.data.geometry import resize_nearest
 from objectscape.scene import Scene, Spec
@@ -166,9 +166,8 @@ def _root_frames(path: Path) -> np.ndarray:
 
 def stored_splits(path: str | os.PathLike[str]) -> list[str]:
     """The splits of a recorded file, "train" first."""
-    import h5py
-
-    with h5py.File(existing_file(path, "a file of `objectscape data make atari`"), "r") as file:
+    existing = existing_file(path, "a file of `objectscape data make atari`")
+    with naming(existing), open_hdf5(existing) as file:
         return sorted(file, key=lambda name: (*SPLITS, name).index(name))
 
 

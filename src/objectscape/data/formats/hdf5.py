@@ -362,6 +362,31 @@ def check_hdf5(path: str | os.PathLike[str], *, progress: Callable[[int, int], N
     return spec
 
 
+def check_foreign(path: Path, *, progress: Callable[[int, int], None] | None = None) -> Spec:
+    """Read every number of an HDF5 file that somebody else wrote; returns what it holds.
+
+    Raises:
+        ValueError: if something cannot be read. Damage that can be read stays unseen: there is nothing to compare with.
+    """
+    with naming(path), open_hdf5(path) as file:
+        found: dict[str, h5py.Dataset] = {}
+        file.visititems(lambda name, item: found.update({name: item}) if isinstance(item, h5py.Dataset) else None)
+        for done, (name, data) in enumerate(found.items()):
+            if data.nbytes > path.stat().st_size * DEFLATE:
+                raise ValueError(f"{path} is corrupt: {name} claims {data.nbytes} bytes. {_AGAIN}")
+            for start in range(0, data.shape[0] if data.ndim else 1, PIECE):
+                data[start : start + PIECE] if data.ndim else data[()]
+            if progress is not None:
+                progress(done + 1, len(found))
+        return Spec(
+            name=path.stem,
+            image_size=None,
+            splits=dict.fromkeys(file),
+            fields={name: f"{tuple(data.shape)} {data.dtype}" for name, data in found.items()},
+            notes="not written by objectscape: every number can be read, and there is no checksum to compare with",
+        )
+
+
 def open_hdf5(path: Path) -> h5py.File:
     """Open an HDF5 file for reading; ValueError if it is none, or truncated."""
     if signature(path) != HDF5_SIGNATURE:
@@ -381,13 +406,13 @@ def naming(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise
     except Exception as error:
-        if isinstance(error, ValueError | IndexError) and (str(path) in str(error) or isinstance(error, IndexError)):
+        if isinstance(error, ValueError | IndexError) and str(path) in str(error):
             raise
         raise ValueError(f"{path} is corrupt ({type(error).__name__}: {error}). {_AGAIN}") from error
 
 
 def check_in_child(path: Path, progress: Callable[[int, int], None] | None = None, *, patience: float = 300) -> Spec:
-    """`check_hdf5` in a process of its own, since the HDF5 library crashes or hangs on some damaged files.
+    """`check_hdf5`, or `check_foreign`, in a process of its own: the library crashes or hangs on some damaged files.
 
     Args:
         path: the file.
@@ -424,8 +449,10 @@ def check_in_child(path: Path, progress: Callable[[int, int], None] | None = Non
 
 def _check_and_send(path: Path, pipe: Any) -> None:
     try:
-        spec = check_hdf5(path, progress=lambda done, total: pipe.send(("progress", done, total)))
-        pipe.send(("spec", spec))
+        with naming(path), open_hdf5(path) as file:
+            ours = file.attrs.get("format") == FORMAT
+        check = check_hdf5 if ours else check_foreign
+        pipe.send(("spec", check(path, progress=lambda done, total: pipe.send(("progress", done, total)))))
     except (ValueError, OSError) as error:
         pipe.send(("error", error))
 
