@@ -211,7 +211,7 @@ def forked(file: Path, content: bytes, read: Callable[[Path], object], count: in
         theirs.close()
         try:
             while number < count:
-                result = ours.recv() if ours.poll(60) else "hang"
+                result = ours.recv() if ours.poll(10) else "hang"
                 number += 1
                 found[result] += 1
                 if result == "hang":
