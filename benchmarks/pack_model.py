@@ -12,6 +12,7 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
@@ -45,7 +46,7 @@ def main(run: str, name: str, *others: str) -> None:
         ask = [QUESTIONS[question](**options) for question, options in card["ask"].items()]
         found = objectscape.evaluate(objectscape.load(folder), Path(run), images=card["images"], ask=ask)
         scores.append({score: round(found[score].mean, 5) for score in card["show"]})
-    results = [read_json(next(Path(path, "evaluation").rglob("*.json"))) for path in (run, *others)]
+    results = [evaluation_of(Path(path), card["show"]) for path in (run, *others)]
     spread = {}
     for score in card["show"]:
         values = [result["scores"][score]["mean"] for result in results]
@@ -67,6 +68,12 @@ def main(run: str, name: str, *others: str) -> None:
     write_text(target / "card.json", json.dumps(card, indent=2) + "\n")
     print(json.dumps(card, indent=2), (target / "model" / WEIGHTS).stat().st_size)
     PAGE.write_text(with_table(PAGE.read_text()))
+
+
+def evaluation_of(run: Path, scores: list[str]) -> dict[str, Any]:
+    """The first evaluation in a run's folder that has these scores."""
+    found = map(read_json, sorted((run / "evaluation").rglob("*.json")))
+    return next(content for content in found if content["scores"].keys() >= set(scores))
 
 
 PAGE = HERE.parents[2] / "docs" / "pretrained.md"

@@ -17,7 +17,7 @@ from benchmarks import originals, ports
 from benchmarks.measure import MIB, in_turns, kept_for_backward, peak_memory, row, seconds
 
 
-@pytest.mark.parametrize("name", [*command.DEFAULT, "iterative", "originals"])
+@pytest.mark.parametrize("name", [*command.DEFAULT, "iterative", "originals", "explorer"])
 def test_every_benchmark_gives_rows(name: str) -> None:
     threads = torch.get_num_threads()
     rows = importlib.import_module(f"benchmarks.{name}").run(quick=True)
