@@ -20,7 +20,8 @@ from benchmarks.measure import Row, machine
 DEFAULT = ("startup", "rendering", "rendering3d", "metrics", "training", "models")
 NAMES = (
     *DEFAULT, "models:bf16", "models:compiled", "iterative", "iterative:bf16", "iterative:compiled", "sparse",
-    "originals", "explorer", "kills", "clusters", "clusters:torchrun", "clusters:fsdp", "clusters:ray", "clusters:slurm",
+    "originals", "explorer", "kills", "clusters", "clusters:torchrun", "clusters:fsdp", "clusters:ray",
+    "clusters:slurm",
 )  # fmt: skip
 
 
