@@ -15,6 +15,7 @@ from objectscape.checkpoints.run_folder import RunFolder
 from objectscape.cli import main
 from objectscape.evaluation.asking import Asking, evaluate
 from objectscape.evaluation.results import beside, compare, mismatches, option_words
+from objectscape.evaluation.summary import evaluated, summarize
 from objectscape.metrics.reconstruction import mse
 from objectscape.metrics.refinement import MeanOverImages, refinement_values
 from objectscape.metrics.segmentation import adjusted_rand_index, contingency
@@ -208,6 +209,17 @@ def test_no_mean_is_taken_over_different_questions(tmp_path: Path, capsys: pytes
     assert "images is 320 (a0, a1); 32 (few)" in shown.err
     assert "shapes-test (images=32): 32 images, step 20" in shown.out
     assert max(map(len, shown.out.splitlines())) <= 80
+
+
+def test_a_benchmark_refuses_to_mix_different_questions(tmp_path: Path) -> None:
+    runs = [measured(tmp_path / f"r{seed}", seed, 0.5, images=images) for seed, images in enumerate((320, 320, 32))]
+    for run in runs:
+        (run.path / "evaluation" / "shapes-test.json").rename(run.path / "evaluation" / "benchmark-test.json")
+    assert summarize(runs[:2]).rows[0]["seeds"] == 2
+    with pytest.raises(ValueError, match=r"no mean is taken over different questions.*images is 320 .*; 32 \(r2\)"):
+        summarize(runs)
+    (runs[1].path / "status.json").write_text('{"state": "done", "step": 30, "seconds": 1}')  # it has gone on
+    assert not evaluated(runs[1])
 
 
 def test_the_score_of_an_old_step_is_not_shown_as_if_it_were_new(

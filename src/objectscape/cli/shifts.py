@@ -7,11 +7,9 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-
 from objectscape.checkpoints.run_folder import RunFolder
 from objectscape.cli import config as configs
-from objectscape.cli.common import build_split, console, data_config, split_words
+from objectscape.cli.common import build_split, console, data_config, print_fitting, split_words
 
 if TYPE_CHECKING:
     from objectscape.evaluation.asking import Evaluation
@@ -46,20 +44,16 @@ def evaluate_shifts(
         tagged = argparse.Namespace(**{**vars(options), "tag": tag})
         found[variant] = evaluate_run(run, [*words, f"data.variant={variant}"], tagged)
     texts = {name: dataset.rules_of(name).text for name in variants}  # type: ignore[attr-defined]
-    _print(str(run.path), home, texts, found)
+    _print(run, home, texts, found)
     return found
 
 
-def _print(title: str, home: str, texts: dict[str, str], found: dict[str, Evaluation]) -> None:
-    columns = list({name: None for evaluation in found.values() for name in evaluation.headline})
-    table = Table(title=f"{title}: mean, and the change against {home}", title_justify="left")
-    table.add_column("variant", no_wrap=True)
-    for name in columns:
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("what is different")
+def _print(run: RunFolder, home: str, texts: dict[str, str], found: dict[str, Evaluation]) -> None:
+    names = list({name: None for evaluation in found.values() for name in evaluation.headline})
+    rows = []
     for variant, evaluation in found.items():
         cells, scores = [], evaluation.scores
-        for name in columns:
+        for name in names:
             if name not in scores:
                 cells.append("-")
                 continue
@@ -69,5 +63,10 @@ def _print(title: str, home: str, texts: dict[str, str], found: dict[str, Evalua
             digits = 4 if abs(reference) < 0.1 else 3 if abs(reference) < 10 else 1
             shown = f"{mean:.{digits}f}"
             cells.append(shown if variant == home or math.isnan(change) else f"{shown} {change:+.{digits}f}")
-        table.add_row(variant, *cells, texts[variant])
-    console.print(table)
+        rows.append([variant, *cells])
+    console.print(f"{run.path}: mean, and the change against {home}")
+    print_fitting(
+        ["variant", *names], rows, keep=1, whole=f"every score of every variant is in {run.home / 'evaluation'}"
+    )
+    for variant in found:
+        console.print(f"{variant}: {texts[variant]}")
