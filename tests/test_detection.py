@@ -286,13 +286,17 @@ def test_a_detector_that_is_off_is_told_so() -> None:
 
 # ------------------------------------------------------------------------------------------------------------- pictures
 def test_pictures_show_boxes_and_objects() -> None:
-    from objectscape.viz import detections_figure, latent_map_figure, latent_map_page
+    from objectscape.viz import detections_figure, detections_video, latent_map_figure, latent_map_page
 
     scene = frames().fold_time()[:3]
     found = Oracle().detect(scene)
     figure = detections_figure(scene, found, layers={"alpha": torch.rand(3, 1, 64, 64)})
     boxes = [len(axes.patches) for axes in figure.axes]
     assert boxes == [6, 6, 6, 0, 0, 0]  # three found and three true in each image; none on the further row
+    film = detections_video(frames(), Oracle().detect(frames()), layers={"alpha": torch.rand(5, 4, 1, 64, 64)}, scale=2)
+    assert [frame.shape for frame in film] == [(5 * 128, 2 * 128, 3)] * 4
+    colors = {tuple(pixel) for pixel in film[0][:, :128].reshape(-1, 3).tolist()}
+    assert (0x00, 0x72, 0xB2) in colors  # what was found, over what is there
     latents, labels = torch.randn(12, 4), torch.arange(12) % 3 - 1
     methods: tuple[Literal["pca"], Literal["tsne"]] = ("pca", "tsne")
     for method in methods:

@@ -49,6 +49,7 @@ from objectscape.viz import (
     decomposition_figure,
     decomposition_video,
     detections_figure,
+    detections_video,
     futures_video,
     interpolation_figure,
     latent_map_figure,
@@ -357,8 +358,6 @@ def draw_boxes(show: Show) -> None:
     scene = show.scene[: show.options.n or (2 if show.clips else 8)]
     with torch.no_grad():
         found, output = find(show.model, scene), see(show.model, scene)
-    if show.clips:
-        scene, found, output = scene.fold_time(), found.fold_time(), output.map(_fold_frames(scene))
     layers = {"reconstruction": output.recon}
     if scene.motion is not None:
         layers["motion"] = scene.motion
@@ -366,13 +365,15 @@ def draw_boxes(show: Show) -> None:
     if alpha is not None:
         layers["alpha"] = alpha
     layers = {name: layer.float().cpu() for name, layer in layers.items()}
+    if show.clips:
+        if show.wants(*ANIMATIONS):
+            film = detections_video(scene.to("cpu"), found.to("cpu"), layers=layers)
+            show.film(film, show.path("boxes", ".gif"), fps=show.fps, hold=1)
+        if not show.wants(*FIGURE_FORMATS):
+            return
+        scene, found = scene.fold_time(), found.fold_time()
+        layers = {name: layer.flatten(0, 1) for name, layer in layers.items()}
     show.save(detections_figure(scene.to("cpu"), found.to("cpu"), layers=layers), show.path("boxes"))
-
-
-def _fold_frames(scene: Scene) -> Callable[[torch.Tensor], torch.Tensor]:
-    """(B, T, ...) -> (B * T, ...); what a model says of whole clips stays as it is."""
-    lead = scene.image.shape[:2]
-    return lambda x: x.flatten(0, 1) if x.shape[:2] == lead else x
 
 
 def draw_objects(show: Show) -> None:

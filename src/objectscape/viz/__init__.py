@@ -6,7 +6,7 @@ that need them, so importing this package costs no more than torch.
 
 from objectscape.viz.animation import clip_frames, decomposition_video, save_animation, titled_frames, training_progress
 from objectscape.viz.captions import caption_figure, caption_frames
-from objectscape.viz.detections import detections_figure, latent_map_figure, latent_map_page
+from objectscape.viz.detections import detections_figure, detections_video, latent_map_figure, latent_map_page
 from objectscape.viz.edits import Traversal, interpolation_figure, swap_figure, traversal_figure, traversal_frames
 from objectscape.viz.figures import construction_figure, dataset_figure, decomposition_figure, samples_figure
 from objectscape.viz.files import load_image, save_figure, save_image
@@ -33,6 +33,7 @@ __all__ = [
     "decomposition_figure",
     "decomposition_video",
     "detections_figure",
+    "detections_video",
     "futures_video",
     "interpolation_figure",
     "latent_map_figure",

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,6 +51,50 @@ def detections_figure(
                 _draw_boxes(axes, scene[column], found[column], names)
         grid[row, 0].set_ylabel(name)
     return figure
+
+
+def detections_video(
+    scene: Scene, found: Detections, *, layers: Mapping[str, Tensor] | None = None, scale: int = 2
+) -> list[np.ndarray]:
+    """Clips with the boxes that were found (colored) and the true ones (white), as frames of an animation.
+
+    Args:
+        scene: (B, T, 3, H, W) clips, one row each.
+        found: of these clips.
+        layers: {name: (B, T, 1 or 3, H, W) in [0, 1]} drawn beside each frame, in this order.
+        scale: pixels of the animation per pixel of the clips.
+
+    Returns:
+        T arrays (height, width, 3) uint8.
+    """
+    from PIL import Image, ImageDraw
+
+    def picture(pixels: Tensor) -> Image.Image:
+        array = (pixels.clamp(0, 1).expand(3, -1, -1) * 255).round().byte().permute(1, 2, 0).numpy()
+        return Image.fromarray(array).resize((array.shape[1] * scale, array.shape[0] * scale), Image.Resampling.NEAREST)
+
+    def outline(draw: ImageDraw.ImageDraw, edges: Tensor, color: str) -> None:
+        x0, y0, x1, y1 = (round(float(value) * scale) for value in edges)
+        draw.rectangle([x0 - 1, y0 - 1, max(x1, x0), max(y1, y0)], outline=color)
+
+    frames = []
+    for t in range(scene.image.shape[1]):
+        rows = []
+        for clip in range(len(scene)):
+            still, boxes = scene[clip, t], found[clip, t]
+            image = picture(still.pixels)
+            draw = ImageDraw.Draw(image)
+            if still.boxes is not None:
+                there = [True] * len(still.boxes) if still.present is None else still.present.bool().tolist()
+                for edges, present in zip(still.boxes, there, strict=True):
+                    if present:
+                        outline(draw, edges, "#FFFFFF")
+            for k in (boxes.confidence > CONFIDENT).nonzero()[:, 0].tolist():
+                outline(draw, boxes.boxes[k], _color(0 if boxes.labels is None else int(boxes.labels[k])))
+            beside = [picture(layer[clip, t]) for layer in (layers or {}).values()]
+            rows.append(np.concatenate([np.asarray(tile) for tile in (image, *beside)], 1))
+        frames.append(np.concatenate(rows, 0))
+    return frames
 
 
 def _draw_boxes(axes: Axes, scene: Scene, found: Detections, names: Sequence[str]) -> None:
