@@ -68,6 +68,17 @@ def test_an_estimate_changes_nothing() -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+def test_the_estimate_of_a_model_that_is_told_boxes_sees_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("objectscape.training.run.WORTH", 1)
+    words = ["recipe=savi/tiny", "data.count=4", "batch_size=2", "trainer.max_steps=1", "every.validate=0",
+             "every.picture=0", "trainer.accelerator=cpu", "loggers.tensorboard=false"]  # fmt: skip
+    with caplog.at_level("INFO"):
+        assert main(["train", *words, f"run_dir={tmp_path / 'run'}"]) == 0
+    assert "for 1 steps of 2 x 1 images" in caplog.text
+
+
 def test_durations_are_read_at_a_glance() -> None:
     seconds = (0.4, 59, 60, 365, 3600, 7800, 90000, 273600)
     expected = ["0 s", "59 s", "1 min", "6 min 5 s", "1 h", "2 h 10 min", "1 day 1 h", "3 days 4 h"]

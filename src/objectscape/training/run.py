@@ -28,7 +28,7 @@ from objectscape.checkpoints.native import save_model
 from objectscape.checkpoints.run_folder import RunFolder, read_checkpoint
 from objectscape.data.building import build_data, data_of
 from objectscape.data.dataset import SceneDataset
-from objectscape.data.loading import EvalLoader, TrainLoader
+from objectscape.data.loading import EvalLoader, TrainLoader, training_part
 from objectscape.training.callbacks import KeepCheckpoint, Pictures, ProgressDisplay, SafeCheckpointIO, StepLog
 from objectscape.training.companions import Companions
 from objectscape.training.estimate import WORTH, duration, seconds_per_step
@@ -259,7 +259,7 @@ def _say_time(model: nn.Module, data: SceneDataset, config: DictConfig, trainer:
     left, each = config.trainer.max_steps - start, stages_of(config.batch_size).at(start)
     if left < WORTH:
         return
-    batch = data.batch(list(range(min(each, len(data))))).inputs()
+    batch = training_part(data.batch(list(range(min(each, len(data))))), getattr(model, "hints", ()))
     seconds = seconds_per_step(
         copy.deepcopy(model).to(trainer.strategy.root_device),
         batch,
