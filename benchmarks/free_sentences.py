@@ -7,8 +7,8 @@ as `objectscape translate -n 4` does. No network judges a picture: its class is 
 correlates with best (768 candidates at the centroid of the picture); the cell is that of the shape's center, and the
 hue that of the mean color.
 
-Floor: the same pictures judged by the other sentences. Ceiling: rendered shapes that fit the sentence, as the visual
-domain alone reconstructs them.
+Floor: the same pictures judged by the other sentences. Ceiling: rendered shapes that fit the sentence well (near the
+center of the cell, in the middle half of the color's hues), as the visual domain alone reconstructs them.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ HUES = {"red": (-30, 30), "yellow": (38, 75), "green": (70, 170), "blue": (195, 
 LEAST_SATURATION = 0.12
 SCORES = ("class", "cell", "color", "all")
 DRAWS = 4
+CENTERS = (10.0, 16.0, 22.0)
 CELLS = ((0.0, 13.0), (13.0, 19.0), (19.0, 32.0))
 
 
@@ -85,13 +86,16 @@ def drawn(model: Any, sentence: str) -> Tensor:
 
 
 def fitting(model: Any, rows: Tensor, sentence: list[Any]) -> Tensor:
-    """Rendered shapes that fit a sentence, as the visual domain reconstructs them."""
+    """Rendered shapes that fit a sentence well, as the visual domain reconstructs them."""
+    _, shape, cell, color = sentence
+    low, high = HUES[color]
+    middle = torch.tensor([CENTERS[c] for c in cell])
+    near = (rows[:, 0] == KINDS.index(shape)) & ((rows[:, 1:3] - middle).abs().amax(1) <= 1.0)
     fit = []
-    for row in rows:
-        hue, _, saturation = colorsys.rgb_to_hls(*(row[5:8] / 255).tolist())
-        what = (int(row[0]), float(row[1]), float(row[2]), 360 * hue, saturation)
-        clear = saturation > 0.5 and float(row[5:8].max()) > 120
-        if clear and judge(what, sentence)["all"]:
+    for row in rows[near]:
+        hue, saturation, bright = colorsys.rgb_to_hsv(*(row[5:8] / 255).tolist())
+        off = abs((360 * hue - (low + high) / 2 + 180) % 360 - 180)  # degrees
+        if saturation > 0.4 and bright > 0.45 and off < (high - low) / 4:
             fit.append(row)
     some = torch.stack(fit[:DRAWS])
     image = render(some[:, 0].long(), some[:, 1], some[:, 2], some[:, 3], some[:, 4], some[:, 5:8])[0]
@@ -107,7 +111,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="a picture of the pictures, a sentence per row")
     options = parser.parse_args()
     model: Any = load(options.run).eval()
-    attributes: Any = SimpleShapes(count=6000, seed=9, domains=["attr"]).batch(range(6000))
+    attributes: Any = SimpleShapes(count=60000, seed=9, domains=["attr"]).batch(range(60000))
     rows = attributes.domains["attr"]
     found: dict[str, list[dict[str, bool]]] = {"drawn": [], "floor": [], "ceiling": []}
     strips = []
