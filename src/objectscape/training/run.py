@@ -257,7 +257,7 @@ def _say_precision(precision: Precision, before: str | None) -> None:
 def _say_time(model: nn.Module, data: SceneDataset, config: DictConfig, trainer: pl.Trainer, start: int) -> None:
     """Log about how long the run will take, from three steps on a copy of the model."""
     left, each = config.trainer.max_steps - start, stages_of(config.batch_size).at(start)
-    if left < WORTH:
+    if left < WORTH or config.compile:  # compiling the copy as well would take longer than it is worth
         return
     batch = training_part(data.batch(list(range(min(each, len(data))))), getattr(model, "hints", ()))
     seconds = seconds_per_step(
