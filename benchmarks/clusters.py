@@ -158,7 +158,8 @@ def ray(place: Path) -> str:
         launcher = [
             "hydra/launcher=ray",
             f"+hydra.launcher.ray.init.address={address}",
-            "hydra.launcher.ray.remote.num_cpus=1",
+            "+hydra.launcher.ray.init.object_store_memory=null",
+            "+hydra.launcher.ray.remote.num_cpus=1",
         ]
         call([*TRAIN, *words, *launcher, f"hydra.sweep.dir={place / 'jobs'}"], env=environment, cwd=place)
     finally:
