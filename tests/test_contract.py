@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from objectscape.check import ContractError, check_model
 from objectscape.cli.config import load, options
-from objectscape.contract import Model
+from objectscape.contract import Model, see
 from objectscape.data.synthetic.shapes import ColoredShapes
 from objectscape.nn.distributions import posterior_means
 from objectscape.scene import Decomposition, Losses, Multimodal, Scene
@@ -196,6 +196,17 @@ class Toy(Model):
     def loss(self, scene: Scene, output: Decomposition, step: int) -> Losses:
         error = (scene.pixels - output.recon).square().sum((1, 2, 3)).mean()
         return Losses(total=error, terms={"error": error if self.fault == "graph" else error.detach()})
+
+
+def test_what_is_seen_without_gradients_needs_none(scene: Scene) -> None:
+    class Constant(Toy):
+        def forward(self, scene: Scene) -> Decomposition:
+            return replace(super().forward(scene), slots=self.color.view(1, 1, 3).expand(len(scene), 2, 3))
+
+    with torch.no_grad():
+        slots = see(Constant(), scene).slots
+    assert not slots.requires_grad  # torch says that a view of a parameter needs one
+    assert slots.numpy().shape == (3, 2, 3)
 
 
 def test_a_good_model_passes(scene: Scene) -> None:

@@ -263,10 +263,12 @@ def see(model: nn.Module, batch: Tensors) -> Any:
         batch: as a data set gives it, on the model's device.
 
     Returns:
-        The model's output; its tensors have a time axis after B if the batch is a clip.
+        The model's output, detached under `no_grad`; its tensors have a time axis after B if the batch is a clip.
     """
     seen = readable(model, batch)
     output = model(seen)
+    if not torch.is_grad_enabled():  # a view of a parameter needs a gradient even then
+        output = output.detach()
     if isinstance(batch, Scene) and seen.image.ndim != batch.image.ndim:
         return output.unfold_time(batch.image.shape[1])
     return output
