@@ -189,7 +189,8 @@ def test_every_recipe_composes_and_builds_its_model(name: str) -> None:
     config = load([f"recipe={name}"])
     assert config.name == name
     domains = config.model.get("domains") or {}
-    if config.model.get("base", "") is None or None in domains.values():  # trained parts, which only the user has
+    parts = [part if isinstance(part, str | None) else part.get("model", "") for part in domains.values()]
+    if config.model.get("base", "") is None or None in parts:  # trained parts, which only the user has
         with pytest.raises(ValueError, match="RUN"):
             build(config.model, "model")
     else:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
+import functools
 import hashlib
 import io
 import json
@@ -516,7 +518,16 @@ def test_ctrl_c_ends_the_server_at_once(tmp_path: Path) -> None:
         "0",
         "--no-browser",
     ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    reset = functools.partial(
+        signal.signal, signal.SIGINT, signal.SIG_DFL
+    )  # in the background of a shell it is ignored
+    with (
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=reset
+        ) as process,
+        contextlib.ExitStack() as stack,
+    ):
+        stack.callback(process.kill)
         assert process.stdout is not None
         url = process.stdout.readline().strip()
         with urllib.request.urlopen(url, timeout=60) as page:

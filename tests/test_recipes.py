@@ -13,7 +13,7 @@ from objectscape.checkpoints.run_folder import RunFolder
 from objectscape.cli import main
 from objectscape.cli.config import load, options, parse, sweep_words
 
-OURS = ("tiny", "_like", "quickstart", "own_images", "workspace/")
+OURS = ("tiny", "_like", "quickstart", "minutes", "own_images", "workspace/")
 PAPERS = [name for name in options("recipe") if not any(word in name for word in OURS)]
 GENESIS_SLOTS = {"multi_dsprites": 5, "gqn": 7, "multi_object": 7, "shapestacks": 9, "sketchy": 10, "apc": 10}
 SIDES = {"sketchy": 128, "apc": 128}

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from objectscape.checkpoints.run_folder import RunFolder, read_checkpoint
 from objectscape.cli import main
-from objectscape.training.run import OURS
+from objectscape.training.settings import OURS
 from objectscape.training.stopping import StopOnSignal
 from objectscape.training.task import Task
 

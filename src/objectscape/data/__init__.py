@@ -36,6 +36,7 @@ __getattr__, __dir__ = lazy(
         "ShapeStacksLike": "objectscape.data.synthetic.shapestacks_like",
         "SimpleShapes": "objectscape.data.synthetic.simple_shapes",
         "SimpleShapesFolder": "objectscape.data.simple_shapes",
+        "SimpleShapesScenes": "objectscape.data.synthetic.simple_shapes_scenes",
         "Sketchy": "objectscape.data.sketchy",
         "SyntheticScenes": "objectscape.data.synthetic.base",
         "Tetrominoes": "objectscape.data.synthetic.tetrominoes",

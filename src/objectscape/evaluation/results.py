@@ -271,7 +271,7 @@ NOT_COMPARED = ("expected", "seed", "run_dir", "runs", "every", "loggers", "vali
 
 def group_runs(runs: Sequence[RunFolder]) -> dict[str, list[RunFolder]]:
     """{label: runs that differ only in their seed}. The label is the recipe's name and what sets the group apart."""
-    settings = [_flat(run.config()) for run in runs]
+    settings = [_flat(run.config(), without=NOT_COMPARED) for run in runs]
     keys = sorted({key for values in settings for key in values})
     names = [str(values.get("name", run.path.name)) for run, values in zip(runs, settings, strict=True)]
     groups: dict[str, list[RunFolder]] = {}
@@ -285,7 +285,7 @@ def group_runs(runs: Sequence[RunFolder]) -> dict[str, list[RunFolder]]:
 
 def differences(config: Any, other: Any) -> list[str]:
     """Settings in which two configurations differ, seeds and folders aside: "key=this, not that"."""
-    one, two = _flat(config), _flat(other)
+    one, two = _flat(config, without=NOT_COMPARED), _flat(other, without=NOT_COMPARED)
     keys = [key for key in {**one, **two} if one.get(key) != two.get(key)]
     return [f"{key}={one.get(key)}, not {two.get(key)}" for key in keys]
 
@@ -338,10 +338,10 @@ def as_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return text.getvalue()
 
 
-def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
+def _flat(config: Any, prefix: str = "", without: Sequence[str] = ()) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in config.items():
-        if not prefix and key in NOT_COMPARED:
+        if key in without:
             continue
         if isinstance(value, Mapping):
             flat.update(_flat(value, f"{prefix}{key}."))

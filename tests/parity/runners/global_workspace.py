@@ -246,7 +246,7 @@ def run_bimgw_workspace(case: Case) -> None:
         d, through, _ = key.split(">")
         computed |= {f"cycle/{d}_through_{through}/{part}": v for part, v in parts_of(d, value).items()}
     computed["state/fused_all"] = torch.stack(list(output.encodings.values())).sum(0).tanh()
-    means = {term: torch.stack(list(values.values())).mean() for term, values in terms.items()}
+    means = {term: torch.stack(list(values.values())).mean() for term, values in terms.items() if values}
     computed |= {f"loss/{theirs}": means[ours] for theirs, ours in (
         ("translation", "translation"), ("demi_cycles", "demi_cycle"), ("cycles", "cycle"),
         ("contrastive", "contrastive"))}  # fmt: skip
