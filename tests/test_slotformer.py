@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
+import objectscape
 from objectscape.check import check_model
 from objectscape.checkpoints.run_folder import RunFolder
 from objectscape.cli import main
 from objectscape.contract import Predicts
 from objectscape.data.synthetic.moving_shapes import MovingShapes
+from objectscape.evaluation.questions import QUESTIONS
 from objectscape.models.savi import SAVi
 from objectscape.models.slot_attention import SlotAttentionModel
 from objectscape.models.slotformer import SlotFormer
@@ -50,6 +52,13 @@ def test_what_it_predicts_depends_on_the_context_only(clips: Scene):
     for sample in range(2):
         torch.testing.assert_close(future.recon[:, sample], output.recon[:, 2:])
         torch.testing.assert_close(future.slots[:, sample], output.slots[:, 2:])
+
+
+def test_a_base_that_is_told_boxes_is_told_them_when_futures_are_scored() -> None:
+    model = make(base=SAVi(**SMALL, condition="boxes"))
+    scenes = MovingShapes(count=2, frames=5, image_size=16, split="test")
+    found = objectscape.evaluate(model, scenes, images=2, ask=[QUESTIONS["predict"](context=2)])
+    assert found["mse_future"].n == 2
 
 
 @torch.no_grad()
