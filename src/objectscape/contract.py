@@ -274,6 +274,12 @@ def see(model: nn.Module, batch: Tensors) -> Any:
     return output
 
 
+def first_frames(model: Any, scene: Scene, count: int) -> Scene:
+    """What a model that predicts may see of the first `count` frames of clips: inputs, and ground truth it is told."""
+    told = {name: getattr(scene, name) for name in getattr(model, "hints", ())}
+    return replace(scene.inputs(), image=scene.pixels, **told).map(lambda x: x[:, :count])
+
+
 def readable(model: nn.Module, batch: Tensors) -> Any:
     """`batch` as the model takes it: with floating-point pixels; clips frame by frame unless it `reads_clips`."""
     if not isinstance(batch, Scene):

@@ -25,7 +25,7 @@ from objectscape.cli.common import (
     trained_size,
 )
 from objectscape.cli.domain_pictures import show_domains
-from objectscape.contract import Predicts, see
+from objectscape.contract import Predicts, first_frames, see
 from objectscape.data.atari.labels import class_names
 from objectscape.data.loading import EvalLoader
 from objectscape.data.pictures import TRANSPARENCY, check_fit_options, fit, printable, read_rgb
@@ -277,8 +277,7 @@ def _futures(show: Show, scene: Scene) -> Decomposition | None:
         raise ValueError(f"--context {context}: clips of {frames} frames leave nothing to imagine; give a smaller one")
     actions = scene.actions
     told = None if actions is None else actions[:, context - 1 : frames - 1]  # action t leads to frame t + 1
-    first = scene.map(lambda x: x[:, :context])
-    return model.predict(first, steps=frames - context, samples=FUTURES, actions=told)
+    return model.predict(first_frames(model, scene, context), steps=frames - context, samples=FUTURES, actions=told)
 
 
 def draw_traversals(show: Show) -> None:

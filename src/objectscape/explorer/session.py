@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from objectscape.contract import Decomposes, Generates, Places, Predicts, abilities, see
+from objectscape.contract import Decomposes, Generates, Places, Predicts, abilities, first_frames, see
 from objectscape.data.dataset import SceneDataset
 from objectscape.evaluation.edits import decoder_of, order_matters
 from objectscape.evaluation.pictures import decoded_stages
@@ -475,9 +475,7 @@ class Session:
             raise ValueError(f"context={context}: expected a clip, and 1 frame to one less than it has")
         scene = seen.scene
         actions = None if scene.actions is None else scene.actions[:, context:]
-        known = Scene(
-            image=scene.pixels[:, :context], actions=None if scene.actions is None else scene.actions[:, :context]
-        )
+        known = first_frames(self.model, scene, context)
         torch.manual_seed(self.seed)
         steps = seen.frames - context
         if scene.actions is not None and not getattr(self.model, "action_size", 0):
@@ -511,10 +509,7 @@ class Session:
         if not good or any(len(action) != width for action in actions):
             raise ValueError(f"expected 1 to {LONGEST} actions of {width} numbers each")
         told = torch.tensor([[[_number(value, "action") for value in action] for action in actions]])
-        before = seen.scene.actions
-        known = Scene(
-            image=seen.scene.pixels[:, : frame + 1], actions=None if before is None else before[:, : frame + 1]
-        )
+        known = first_frames(self.model, seen.scene, frame + 1)
         torch.manual_seed(self.seed)
         future = self.model.predict(known, steps=len(actions), samples=1, actions=told.to(self.device))
         slots = shown_slots(self._still(seen, frame)[1])

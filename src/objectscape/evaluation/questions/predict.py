@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from objectscape.contract import Predicts
-from objectscape.data.loading import training_part
+from objectscape.contract import Predicts, first_frames
 from objectscape.evaluation.questions.question import Answer, Means, Question, higher, lower, neither
 from objectscape.metrics.prediction import WINDOW, diversity, mean_future_mse, ssim, tiers
 from objectscape.metrics.reconstruction import mse, psnr
@@ -87,8 +85,7 @@ class Predict(Question):
         steps = self._steps(batch)
         if self.simulator is not None:
             self._ceiling(batch, steps)
-        seen = training_part(replace(batch, image=batch.pixels), getattr(model, "hints", ()))
-        seen = seen.map(lambda x: x[:, : self.context])
+        seen = first_frames(model, batch, self.context)
         return model.predict(seen, steps=steps, samples=self.samples, actions=self._actions(batch, steps))
 
     def update(self, batch: Scene, seen: Decomposition) -> None:
