@@ -18,6 +18,7 @@ import urllib.request
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -230,6 +231,10 @@ def test_a_model_that_acts_imagines_what_follows() -> None:
     told = clips.about()["actions"]
     assert told["names"] == ["click x", "click y", "move x", "move y"]
     assert not told["one"]
+    with patch.object(acting, "predict", wraps=acting.predict) as predict:
+        clips.predict(PLACE, 2)
+    actions = clips.see(PLACE).scene.actions
+    assert torch.equal(predict.call_args.kwargs["actions"], actions[:, 1:4]), "action t leads to frame t + 1"
     film = clips.imagine(PLACE, 1, [[0.5, 0.5, 1, 0.5], [0.5, 0.5, 0, 0.5]])
     assert [step["name"] for step in film] == ["action 1", "action 2"]
     assert film == clips.imagine(PLACE, 1, [[0.5, 0.5, 1, 0.5], [0.5, 0.5, 0, 0.5]])

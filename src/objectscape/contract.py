@@ -280,6 +280,15 @@ def first_frames(model: Any, scene: Scene, count: int) -> Scene:
     return replace(scene.inputs(), image=scene.pixels, **told).map(lambda x: x[:, :count])
 
 
+def continue_clips(model: Any, clips: Scene, *, context: int, steps: int, samples: int = 1) -> Decomposition:
+    """What a model that predicts makes of the `steps` frames (B, S, T, ...) after the first `context` of `clips`.
+
+    It is told the clips' own actions, if they have some: action t leads to frame t + 1.
+    """
+    actions = None if clips.actions is None else clips.actions[:, context - 1 : context - 1 + steps]
+    return model.predict(first_frames(model, clips, context), steps=steps, samples=samples, actions=actions)
+
+
 def readable(model: nn.Module, batch: Tensors) -> Any:
     """`batch` as the model takes it: with floating-point pixels; clips frame by frame unless it `reads_clips`."""
     if not isinstance(batch, Scene):

@@ -25,7 +25,7 @@ from objectscape.cli.common import (
     trained_size,
 )
 from objectscape.cli.domain_pictures import show_domains
-from objectscape.contract import Predicts, first_frames, see
+from objectscape.contract import Predicts, continue_clips, see
 from objectscape.data.atari.labels import class_names
 from objectscape.data.loading import EvalLoader
 from objectscape.data.pictures import TRANSPARENCY, check_fit_options, fit, printable, read_rgb
@@ -275,9 +275,7 @@ def _futures(show: Show, scene: Scene) -> Decomposition | None:
     context: int = show.options.context or min(getattr(model, "context", 2), frames - 1)
     if not 0 < context < frames:
         raise ValueError(f"--context {context}: clips of {frames} frames leave nothing to imagine; give a smaller one")
-    actions = scene.actions
-    told = None if actions is None else actions[:, context - 1 : frames - 1]  # action t leads to frame t + 1
-    return model.predict(first_frames(model, scene, context), steps=frames - context, samples=FUTURES, actions=told)
+    return continue_clips(model, scene, context=context, steps=frames - context, samples=FUTURES)
 
 
 def draw_traversals(show: Show) -> None:

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from objectscape.contract import Decomposes, Generates, Places, Predicts, abilities, first_frames, see
+from objectscape.contract import Decomposes, Generates, Places, Predicts, abilities, continue_clips, first_frames, see
 from objectscape.data.dataset import SceneDataset
 from objectscape.evaluation.edits import decoder_of, order_matters
 from objectscape.evaluation.pictures import decoded_stages
@@ -473,17 +473,12 @@ class Session:
         seen = self.see(ref)
         if seen.frames is None or not 1 <= context < seen.frames:
             raise ValueError(f"context={context}: expected a clip, and 1 frame to one less than it has")
-        scene = seen.scene
-        actions = None if scene.actions is None else scene.actions[:, context:]
-        known = first_frames(self.model, scene, context)
         torch.manual_seed(self.seed)
         steps = seen.frames - context
-        if scene.actions is not None and not getattr(self.model, "action_size", 0):
-            actions = None
-        futures = self.model.predict(known, steps=steps, samples=samples, actions=actions).recon[0]  # (S, T, 3, H, W)
+        futures = continue_clips(self.model, seen.scene, context=context, steps=steps, samples=samples).recon[0]
         return {
             "context": context,
-            "truth": [png(frame) for frame in scene.pixels[0]],
+            "truth": [png(frame) for frame in seen.scene.pixels[0]],
             "futures": [[png(frame) for frame in future] for future in futures],
         }
 

@@ -265,6 +265,8 @@ class BlockSimulator:
         antialias: samples per pixel along each axis.
     """
 
+    hints = ("factors",)  # ground truth that it is told
+
     def __init__(self, world: Cubes, *, antialias: int = 2) -> None:
         self.world, self.antialias = world, antialias
 

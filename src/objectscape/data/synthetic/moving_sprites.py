@@ -332,6 +332,8 @@ class MovingSprites(SyntheticScenes):
 class SpriteSimulator:
     """The world of moving sprites, started from the true state of a clip's last frame."""
 
+    hints = ("factors",)  # ground truth that it is told
+
     motion: Motion
     scale: float
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from objectscape.contract import Predicts, first_frames
+from objectscape.contract import Predicts, continue_clips
 from objectscape.evaluation.questions.question import Answer, Means, Question, higher, lower, neither
 from objectscape.metrics.prediction import WINDOW, diversity, mean_future_mse, ssim, tiers
 from objectscape.metrics.reconstruction import mse, psnr
@@ -85,8 +85,7 @@ class Predict(Question):
         steps = self._steps(batch)
         if self.simulator is not None:
             self._ceiling(batch, steps)
-        seen = first_frames(model, batch, self.context)
-        return model.predict(seen, steps=steps, samples=self.samples, actions=self._actions(batch, steps))
+        return continue_clips(model, batch, context=self.context, steps=steps, samples=self.samples)
 
     def update(self, batch: Scene, seen: Decomposition) -> None:
         futures = seen.recon.float()
@@ -120,10 +119,8 @@ class Predict(Question):
 
     def _ceiling(self, batch: Scene, steps: int) -> None:
         """What the simulator reaches."""
-        context = batch.map(lambda x: x[:, : self.context])
-        found = self.simulator.predict(
-            context, steps=steps, samples=self.samples, actions=self._actions(batch, steps)
-        ).recon
+        told = {"context": self.context, "steps": steps, "samples": self.samples}
+        found = continue_clips(self.simulator, batch, **told).recon
         true = batch.pixels[:, self.context : self.context + steps]
         errors = mean_future_mse(true, found)
         self.means.add({"mse_simulator": errors.mean(1)})
@@ -156,10 +153,6 @@ class Predict(Question):
                 "ask.predict.context and ask.predict.horizon, or read longer clips."
             )
         return steps
-
-    def _actions(self, batch: Scene, steps: int) -> Tensor | None:
-        """Action t of a clip leads to frame t + 1."""
-        return None if batch.actions is None else batch.actions[:, self.context - 1 : self.context - 1 + steps]
 
     def _empty(self, batch: Scene) -> Tensor:
         """(B, 1, 3, 1, 1) the median color of the frames that were seen."""

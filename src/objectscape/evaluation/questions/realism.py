@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from objectscape.contract import Predicts, first_frames, see
+from objectscape.contract import Predicts, continue_clips, first_frames, see
 from objectscape.evaluation.questions.question import Answer, Question, Score, lower, neither
 from objectscape.metrics.generation import FrechetDistance
 from objectscape.metrics.video import ClipFeatures
@@ -136,9 +136,6 @@ def continued(model: Any, scene: Scene, *, context: int, frames: int, futures: i
         frames: T, context included.
         futures: number S of each clip, one after the other.
     """
-    actions = scene.actions
-    first = first_frames(model, scene, context)
-    told = None if actions is None else actions[:, context - 1 : frames - 1]  # action t leads to frame t + 1
-    ahead = model.predict(first, steps=frames - context, samples=futures, actions=told).recon
-    seen = see(model, first).recon[:, None].expand(-1, futures, -1, -1, -1, -1)
+    ahead = continue_clips(model, scene, context=context, steps=frames - context, samples=futures).recon
+    seen = see(model, first_frames(model, scene, context)).recon[:, None].expand(-1, futures, -1, -1, -1, -1)
     return torch.cat([seen, ahead], 2).flatten(0, 1).float().clamp(0, 1)
