@@ -25,9 +25,9 @@ import torch
 from torch import Tensor
 
 from objectscape.api import load
-from objectscape.cli.translate import KINDS, _read_text
+from objectscape.cli.translate import _read_text
 from objectscape.data.synthetic.simple_shapes import SimpleShapes
-from objectscape.data.synthetic.simple_shapes_render import render
+from objectscape.data.synthetic.simple_shapes_render import CLASSES, render
 from objectscape.scene import Multimodal
 
 SENTENCES = json.loads(Path(__file__).with_name("free_sentences.json").read_text())
@@ -71,7 +71,7 @@ def judge(what: tuple[int, float, float, float, float], sentence: list[Any]) -> 
     _, shape, cell, color = sentence
     low, high = HUES[color]
     right = {
-        "class": KINDS[kind] == shape,
+        "class": CLASSES[kind] == shape,
         "cell": all(CELLS[c][0] <= v <= CELLS[c][1] for c, v in zip(cell, (x, y), strict=True)),
         "color": low <= (hue - 360 if hue > high + 180 else hue) <= high and saturation >= LEAST_SATURATION,
     }
@@ -90,7 +90,7 @@ def fitting(model: Any, rows: Tensor, sentence: list[Any]) -> Tensor:
     _, shape, cell, color = sentence
     low, high = HUES[color]
     middle = torch.tensor([CENTERS[c] for c in cell])
-    near = (rows[:, 0] == KINDS.index(shape)) & ((rows[:, 1:3] - middle).abs().amax(1) <= 1.0)
+    near = (rows[:, 0] == CLASSES.index(shape)) & ((rows[:, 1:3] - middle).abs().amax(1) <= 1.0)
     fit = []
     for row in rows[near]:
         hue, saturation, bright = colorsys.rgb_to_hsv(*(row[5:8] / 255).tolist())

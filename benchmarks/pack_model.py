@@ -18,11 +18,11 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
 import objectscape
-from objectscape.checkpoints.native import WEIGHTS, read_config, sha256
+from objectscape.checkpoints.native import WEIGHTS, read_config
 from objectscape.checkpoints.run_folder import RunFolder
 from objectscape.evaluation.questions import QUESTIONS
 from objectscape.evaluation.results import number
-from objectscape.files import read_json, write_text
+from objectscape.files import read_json, sha256_of, write_text
 from objectscape.pretrained import HERE, names
 from objectscape.pretrained import card as card_of
 
@@ -39,7 +39,7 @@ def main(run: str, name: str, *others: str) -> None:
     weights = load_file(source.model_folder / WEIGHTS)
     save_file({key: value.half() if value.is_floating_point() else value for key, value in weights.items()},
               target / "model" / WEIGHTS)  # fmt: skip
-    description = {**read_config(source.model_folder), "sha256": sha256(target / "model" / WEIGHTS)}
+    description = {**read_config(source.model_folder), "sha256": sha256_of(target / "model" / WEIGHTS)}
     write_text(target / "model" / "config.json", json.dumps(description, indent=2) + "\n")
     scores = []
     for folder in (target, source.path):

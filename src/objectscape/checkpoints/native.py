@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from torch import nn
 from objectscape import building
 from objectscape.card import model_card
 from objectscape.contract import FORMAT, Model
-from objectscape.files import read_json, replacing, write_text
+from objectscape.files import read_json, replacing, sha256_of, write_text
 from objectscape.scene import Spec
 from objectscape.version import __version__
 
@@ -28,7 +27,7 @@ def save_model(model: Model, folder: Path, *, data: Spec | None = None, step: in
     """Write the model to `folder`; an earlier model there is replaced only once the new one is complete."""
     with replacing(folder / WEIGHTS) as temporary:
         save_file({name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}, temporary)
-        checksum = sha256(temporary)
+        checksum = sha256_of(temporary)
     description = {**model.description, "step": step, "data": data.to_dict() if data else None, "sha256": checksum}
     write_text(folder / "config.json", json.dumps(description, indent=2) + "\n")
     write_text(folder / "README.md", model_card(model, description))
@@ -72,18 +71,12 @@ def load_model(folder: Path, **overrides: Any) -> nn.Module:
     except SafetensorError as error:
         raise ValueError(f"{file} is not a complete safetensors file ({error}); copy or save it again") from error
     load_weights(model, weights, source=str(file))
-    if config.get("sha256") not in (None, sha256(file)):
+    if config.get("sha256") not in (None, sha256_of(file)):
         raise ValueError(
             f"{file} is not the file that config.json describes (its SHA-256 is another): copy it again, or save the "
             "model again"
         )
     return model.eval()
-
-
-def sha256(file: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal digits."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def load_weights(model: nn.Module, weights: dict[str, torch.Tensor], *, source: str) -> None:

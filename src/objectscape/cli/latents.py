@@ -10,6 +10,7 @@ from rich.progress import Progress
 
 from objectscape.checkpoints.run_folder import RunFolder
 from objectscape.cli.common import build_split, console, data_config, errors, trained_size
+from objectscape.files import sha256_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -97,8 +98,6 @@ class _Model:
     """Everything that is known of some rows, with what a trained model makes of them."""
 
     def __init__(self, run: RunFolder) -> None:
-        import hashlib
-
         from objectscape.contract import Decomposes
         from objectscape.models.domains.domain import Domain
         from objectscape.models.domains.slots import Slots
@@ -118,7 +117,7 @@ class _Model:
         self.entry = f"{model.domain}_latent"
         self.meaning = f"({model.latent_size},) float32 latent of {model.domain}"
         weights = run.model_folder / "model.safetensors"
-        self.digest = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else ""
+        self.digest = sha256_of(weights) if weights.is_file() else ""
         self.read = self._slots if isinstance(model, Slots) else self._rows
 
     def __call__(self, dataset: Any, rows: range) -> dict[str, Tensor]:

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 NAMES = {"text": ("t", "bert"), "image": ("v", "slots"), "attributes": ("attr",)}
-ATTRIBUTES = ("class", "x", "y", "size", "rotation", "red", "green", "blue")
-KINDS = ("diamond", "egg", "triangle")
 
 
 def main(words: list[str]) -> int:
@@ -174,18 +172,10 @@ def _read_attributes(text: str, n: int, rng: random.Random, domain: Any) -> Tens
     """(n, 8) rows of "egg x=10 y=22 ..."; what is not given is the middle of its range."""
     import torch
 
+    from objectscape.data.synthetic.simple_shapes_render import CLASSES, COLUMNS
     from objectscape.names import unknown
 
-    values = {
-        "class": 0.0,
-        "x": 16.0,
-        "y": 16.0,
-        "size": 10.0,
-        "rotation": 0.0,
-        "red": 200.0,
-        "green": 200.0,
-        "blue": 200.0,
-    }
+    values = dict(zip(COLUMNS, (0.0, 16.0, 16.0, 10.0, 0.0, 200.0, 200.0, 200.0), strict=True))
     for word in text.replace(",", " ").split():
         key, equals, value = word.partition("=")
         if not equals:
@@ -193,15 +183,15 @@ def _read_attributes(text: str, n: int, rng: random.Random, domain: Any) -> Tens
         if key not in values:
             raise ValueError(unknown("attribute", key, values))
         if key == "class":
-            if value not in KINDS:
-                raise ValueError(unknown("shape", value, KINDS))
-            values[key] = float(KINDS.index(value))
+            if value not in CLASSES:
+                raise ValueError(unknown("shape", value, CLASSES))
+            values[key] = float(CLASSES.index(value))
             continue
         try:
             values[key] = float(value)
         except ValueError:
             raise ValueError(f"{word}: expected a number, as in {key}=12") from None
-    return torch.tensor([[values[name] for name in ATTRIBUTES]]).expand(n, -1)
+    return torch.tensor([list(values.values())]).expand(n, -1)
 
 
 def _say(row: Tensor, rng: random.Random) -> str:
@@ -213,9 +203,11 @@ def _say(row: Tensor, rng: random.Random) -> str:
 
 
 def _list(row: Tensor) -> str:
+    from objectscape.data.synthetic.simple_shapes_render import CLASSES, COLUMNS
+
     values = row.tolist()
-    rest = ", ".join(f"{name}={value:.3g}" for name, value in zip(ATTRIBUTES[1:], values[1:], strict=False))
-    return f"{KINDS[int(values[0])]} {rest}"
+    rest = ", ".join(f"{name}={value:.3g}" for name, value in zip(COLUMNS[1:], values[1:], strict=False))
+    return f"{CLASSES[int(values[0])]} {rest}"
 
 
 def _grid(images: Tensor, scale: int = 8) -> Any:

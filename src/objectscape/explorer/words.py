@@ -16,13 +16,12 @@ from torch import Tensor, nn
 from objectscape.contract import Translates, abilities
 from objectscape.data.synthetic import captions
 from objectscape.data.synthetic.simple_shapes import SimpleShapes
+from objectscape.data.synthetic.simple_shapes_render import CLASSES, COLUMNS
 from objectscape.explorer.views import Pictures, png
 from objectscape.nn.attribute_vectors import complete
 from objectscape.scene import Multimodal
 
 NAMES = {"image": "v", "text": "t", "attributes": "attr"}
-ATTRIBUTES = ("class", "x", "y", "size", "rotation", "red", "green", "blue")
-KINDS = ("diamond", "egg", "triangle")
 RANGES = {"x": (7, 25), "y": (7, 25), "size": (7, 14), "rotation": (0, 6.28), "red": (0, 255), "green": (0, 255),
           "blue": (0, 255)}  # fmt: skip
 MEANINGS = 4
@@ -81,7 +80,7 @@ class WordsSession:
             "abilities": abilities(self.model),
             "data": {"name": "simple_shapes", "license": self.data("test").spec.license, "fps": None},
             "splits": {"test": SCENES},
-            "words": {"known": self.known, "kinds": KINDS, "ranges": RANGES},
+            "words": {"known": self.known, "kinds": CLASSES, "ranges": RANGES},
             "source": self.source,
         }
 
@@ -183,14 +182,14 @@ class WordsSession:
 
 def _row(values: Any) -> Tensor:
     """(1, 8) from what a request says."""
-    good = isinstance(values, Sequence) and len(values) == len(ATTRIBUTES)
+    good = isinstance(values, Sequence) and len(values) == len(COLUMNS)
     if not good or not all(type(v) in (int, float) and abs(v) < 1e6 for v in values) or values[0] not in (0, 1, 2):
-        raise ValueError(f"row={values!r}: expected {len(ATTRIBUTES)} numbers: {', '.join(ATTRIBUTES)}")
+        raise ValueError(f"row={values!r}: expected {len(COLUMNS)} numbers: {', '.join(COLUMNS)}")
     return torch.tensor([[float(value) for value in values]])
 
 
 def _numbers(row: Tensor) -> list[float]:
-    return [round(float(value), 2) for value in row[: len(ATTRIBUTES)]]
+    return [round(float(value), 2) for value in row[: len(COLUMNS)]]
 
 
 def _sentence(row: Tensor, rng: random.Random) -> str:

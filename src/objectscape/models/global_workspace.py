@@ -25,7 +25,6 @@ Design decisions:
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
@@ -37,6 +36,7 @@ from torch import Tensor, nn
 
 from objectscape.building import build_part, model_folder
 from objectscape.contract import Model
+from objectscape.files import sha256_of
 from objectscape.models.domains.domain import Domain
 from objectscape.models.pairing import pair_up
 from objectscape.nn.contrastive import LOG_SCALE, clip_loss, vse_loss
@@ -530,7 +530,7 @@ def build_domain(name: str, given: Any) -> Domain:
         domain.weights_hash = given.get("weights_hash", domain.weights_hash)
     elif isinstance(given, str | Path):
         weights = model_folder(given, f"domains.{name}") / "model.safetensors"
-        domain.weights_hash = hashlib.sha256(weights.read_bytes()).hexdigest()
+        domain.weights_hash = sha256_of(weights)
     if domain.domain != name:
         raise ValueError(f"domains.{name}: this model reads {domain.domain!r}; call the domain {domain.domain}")
     return domain

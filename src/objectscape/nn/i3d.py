@@ -12,12 +12,13 @@ The weights are never downloaded: `load_i3d` reads a file that the user names.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from objectscape.files import sha256_of
 
 CLASSES, SIDE, SHORTEST = 400, 224, 9
 """Of the Kinetics weights; of a frame; the fewest frames that leave the two steps that the last pool needs."""
@@ -216,8 +217,7 @@ def check_hash(path: Path, sha256: str | None) -> str:
     Raises:
         ValueError: if it is another.
     """
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = sha256_of(path)
     if sha256 is not None and not found.startswith(sha256.lower()):
         raise ValueError(f"{path} has SHA-256 {found}, expected {sha256}: it is damaged, or another network's weights")
     return found

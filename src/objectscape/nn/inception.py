@@ -12,7 +12,6 @@ reads a file that the user names and checks its SHA-256.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from objectscape.files import sha256_of
 from objectscape.nn.inception_file import WEIGHTS_FILE, WEIGHTS_SHA256, WEIGHTS_URL
 from objectscape.nn.preprocessing import Preprocessing
 from objectscape.nn.validation import check_choice
@@ -248,8 +248,7 @@ def load_inception(path: str | Path, *, sha256: str | None = WEIGHTS_SHA256) -> 
             "small features, which is not an FID (objectscape.metrics.generation.small_features)."
         )
     if sha256 is not None:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = sha256_of(path)
         if found != sha256:
             raise ValueError(
                 f"{path} has SHA-256 {found}, expected {sha256}: it is damaged or another network's weights. "

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from torch import nn
 
-from objectscape.checkpoints.native import WEIGHTS, sha256
+from objectscape.checkpoints.native import WEIGHTS
 from objectscape.checkpoints.run_folder import RunFolder
+from objectscape.files import sha256_of
 
 
 def warm_start(model: nn.Module, folder: str | Path) -> str:
@@ -51,5 +52,5 @@ def warm_start(model: nn.Module, folder: str | Path) -> str:
     rest = len(own) - len(fitting)
     return (
         f"{len(fitting)} of the {len(weights)} weights of {type(source).__name__} in {run.path} (SHA-256 of "
-        f"{file.name} {sha256(file)[:12]}) were taken into {where}; its {rest} other weights began as always"
+        f"{file.name} {sha256_of(file)[:12]}) were taken into {where}; its {rest} other weights began as always"
     )

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 CLASSES = ("diamond", "egg", "triangle")
+COLUMNS = ("class", "x", "y", "size", "rotation", "red", "green", "blue")
+"""Of a row of attributes."""
 DIAMOND = ((0.5, 0.0), (1.0, 0.3), (0.5, 1.0), (0.0, 0.3))
 TRIANGLE = ((0.5, 1.0), (0.2, 0.0), (0.8, 0.0))
 EGG = (

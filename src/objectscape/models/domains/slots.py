@@ -7,7 +7,6 @@ slots beside the set of its descriptions; `objectscape.models.pairing` finds out
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from objectscape.building import build_part, model_folder
 from objectscape.contract import Decomposes, Places
+from objectscape.files import sha256_of
 from objectscape.models.domains.domain import Domain
 from objectscape.nn.distributions import posterior_means
 from objectscape.nn.frozen import Frozen
@@ -55,7 +55,7 @@ class Slots(Domain):
         finder: Any = build_part(model, f"domains.{domain}.model")
         if isinstance(model, str | Path):
             weights = model_folder(model, f"domains.{domain}.model") / "model.safetensors"
-            self.weights_hash = hashlib.sha256(weights.read_bytes()).hexdigest()
+            self.weights_hash = sha256_of(weights)
         finds, places = isinstance(finder, Decomposes), isinstance(finder, Places)
         if not finds or not (places or hasattr(finder, "decode")):
             raise ValueError(f"{type(finder).__name__} does not find objects whose slots can be drawn")
