@@ -4,7 +4,7 @@ Object Representation Learning via Motion and Object Continuity", ECML PKDD 2023
 The paper's abstract says that the two principles help slot-based models as well as SPACE. No code of that variant is
 published and we could read no more of the paper, so everything below is our design, after the losses of SPACE-Time.
 
-1. Every frame of a clip is decomposed by Slot Attention on its own (`models.slot_attention`).
+1. Every frame of a clip is decomposed by Slot Attention on its own (`models.slot_attention`, the part `image`).
 2. Motion: the slot with the largest mask is the background. What the other slots cover is compared with what moves;
    moving and still pixels weigh the same in all, since few pixels move.
 3. Object continuity: a slot that owns pixels resembles one of the slots whose masks lie near its own in the next frame,
@@ -24,12 +24,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from objectscape.contract import Model
-from objectscape.nn.initialization import initialize_glorot, scale_weights
+from objectscape.models.slot_attention import SlotAttentionModel
 from objectscape.nn.ramps import Ramp
-from objectscape.nn.slot_attention import SlotAttention
-from objectscape.nn.slot_decoders import make_slot_decoder
-from objectscape.nn.slot_encoder import SlotEncoder
-from objectscape.nn.validation import check_choice, check_images, check_positive
+from objectscape.nn.validation import check_positive
 from objectscape.scene import Decomposition, Losses, Scene, record
 
 
@@ -100,62 +97,52 @@ class SlotAttentionMOC(Model[Scene, SlotAttentionMOCOutput]):
         schedule: Sequence[float] = (0, 5000, 1.0, 0.5),
     ) -> None:
         super().__init__()
-        size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-        if len(size) != 2 or min(size) < 1:
-            raise ValueError(f"image_size={image_size}: expected one number of pixels, or height and width.")
-        check_choice("initialization", initialization, ("released", "sharp"))
         for name, value in (("motion_weight", motion_weight), ("continuity_weight", continuity_weight)):
             if value < 0:
                 raise ValueError(f"{name}={value}; expected a number of at least 0")
         check_positive(reach=reach)
         if len(schedule) != 4:
             raise ValueError(f"schedule={list(schedule)}; expected [first step, last step, value before, value after]")
-        self.image_size = (size[0], size[1])
         self.motion_weight, self.continuity_weight = motion_weight, continuity_weight
         self.match_weight, self.agreement, self.reach = match_weight, agreement, reach
         self.schedule = Ramp(int(schedule[0]), int(schedule[1]), schedule[2], schedule[3])
-        self.encoder = SlotEncoder(image_size=self.image_size, channels=encoder_channels, strides=encoder_strides)
-        self.attention = SlotAttention(
-            input_size=encoder_channels,
+        self.image = SlotAttentionModel(
+            image_size=image_size,
             slots=slots,
             slot_size=slot_size,
             iterations=iterations,
             hidden_size=hidden_size,
+            encoder_channels=encoder_channels,
+            encoder_strides=encoder_strides,
+            initialization=initialization,
+            decoder=decoder,
+            decoder_channels=decoder_channels,
         )
-        self.decoder = make_slot_decoder(
-            decoder, slot_size=slot_size, image_size=self.image_size, channels=decoder_channels
-        )
-        for part in (self.encoder, self.attention, self.decoder):
-            initialize_glorot(part)
-        if initialization == "sharp":
-            scale_weights(self.encoder.convs, gain=2.0)
-            scale_weights(self.attention.to_queries, self.attention.to_keys, gain=3.0)
+        self.image_size = self.image.image_size
 
     @property
     def slots(self) -> int:
         """Number K of slots."""
-        return self.attention.slots
+        return self.image.slots
 
     @slots.setter
     def slots(self, value: int) -> None:
-        self.attention.slots = value
+        self.image.slots = value
 
     def forward(self, scene: Scene, *, noise: Tensor | None = None) -> SlotAttentionMOCOutput:
         """Decompose clips (B, T, 3, H, W) or images (B, 3, H, W); `noise` (B [* T], K, D) replaces the draw."""
         image = scene.pixels
         clip = image.ndim == 5
         frames = image.flatten(0, 1) if clip else image  # (F, 3, H, W), F = B * T
-        check_images(frames, self.image_size)
-        step = self.attention.trajectory(self.encoder(2 * frames - 1), noise)[-1]
-        drawn = self.decode(step.slots)
-        masks = drawn.masks.squeeze(2)  # (F, K, H, W)
+        seen = self.image(Scene(image=frames), noise=noise)
+        masks = seen.masks.squeeze(2)  # (F, K, H, W)
         owner = masks.argmax(1, keepdim=True)
         output = SlotAttentionMOCOutput(
-            recon=drawn.recon,
-            masks=drawn.masks,
-            components=drawn.components,
-            slots=step.slots,
-            attention=step.attention.unflatten(-1, self.encoder.size),
+            recon=seen.recon,
+            masks=seen.masks,
+            components=seen.components,
+            slots=seen.slots,
+            attention=seen.attention,
             centers=centers_of(masks),
             behind=F.one_hot(masks.mean((2, 3)).argmax(1), masks.shape[1]).bool(),
             owns=(owner == torch.arange(masks.shape[1], device=masks.device)[:, None, None]).any(-1).any(-1),
@@ -164,9 +151,7 @@ class SlotAttentionMOC(Model[Scene, SlotAttentionMOCOutput]):
 
     def decode(self, slots: Tensor) -> Decomposition:
         """Draw slots (B, K, D): those of a scene, of several mixed, or with a dimension moved."""
-        rgb, logits = self.decoder(slots)  # (B, K, 3, H, W), (B, K, 1, H, W)
-        components, masks = (rgb + 1) / 2, logits.softmax(1)
-        return Decomposition(recon=(masks * components).sum(1), masks=masks, components=components, slots=slots)
+        return self.image.decode(slots)
 
     def loss(self, scene: Scene, output: SlotAttentionMOCOutput, step: int) -> Losses:
         """Squared error, plus (1 - lambda) * motion, plus lambda * continuity, means over frames and objects.
