@@ -34,7 +34,7 @@ from objectscape.cli import main
 from objectscape.contract import Places
 from objectscape.data.synthetic.shapes import ColoredShapes
 from objectscape.data.synthetic.tetrominoes import Tetrominoes
-from objectscape.explorer.export import MODULES, bundle, page_of
+from objectscape.explorer.export import MODULES, page_of
 from objectscape.explorer.server import UPLOAD, bind, make_app
 from objectscape.explorer.session import Session
 from objectscape.explorer.words import WordsSession
@@ -543,14 +543,3 @@ def test_ctrl_c_ends_the_server_at_once(tmp_path: Path) -> None:
         assert process.wait(60) == 130
         assert process.stderr is not None
         assert "Traceback" not in process.stderr.read()
-
-
-def test_the_front_page_shows_the_page_as_it_is_now() -> None:
-    docs = Path(__file__).resolve().parents[1] / "docs"
-    assert 'src="tetrominoes.html"' in (docs / "index.md").read_text()
-    folder = Path(objectscape.__file__).parent / "explorer" / "page"
-    shown = (docs / "tetrominoes.html").read_text()
-    assert bundle({name: (folder / name).read_text() for name in MODULES}) in shown, (
-        "write it again: objectscape explore --export docs/tetrominoes.html --scenes 6"
-    )
-    assert len(shown) < 250_000

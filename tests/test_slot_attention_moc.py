@@ -28,7 +28,9 @@ def clips() -> Scene:
 
 
 def test_it_keeps_the_contract_on_clips_and_reads_images() -> None:
-    check_model(small(), clips(), without_gradient=("image.attention.norm_slots.bias",))  # cancels in the softmax over slots
+    check_model(
+        small(), clips(), without_gradient=("image.attention.norm_slots.bias",)
+    )  # cancels in the softmax over slots
     with torch.no_grad():
         output = small().eval()(Scene(image=clips().image[:, 0]))
     assert output.masks.shape == (2, 4, 1, 32, 32)

@@ -113,8 +113,8 @@ def evaluate_run(run: RunFolder, words: list[str], options: argparse.Namespace) 
     check_fit(model, dataset)
     loader = EvalLoader(dataset, batch_size=options.batch_size, images=options.images or None)
     batches = track(loader, description="evaluating", total=len(loader), console=errors, transient=True)
-    asked_of = _asked(chosen, model, dataset)
-    evaluation = evaluate(model, batches, ask=asked_of, spec=dataset.spec, device=device, seed=options.seed)
+    questions = _asked(chosen, model, dataset)
+    evaluation = evaluate(model, batches, ask=questions, spec=dataset.spec, device=device, seed=options.seed)
     asked = _plain(described)
     own = _plain(data_config(run, [])) if data_words and run.config().get("data") is not None else asked
     other = {k: v for k, v in asked.items() if own.get(k) != v and k not in ("_target_", "path")}
@@ -122,7 +122,9 @@ def evaluate_run(run: RunFolder, words: list[str], options: argparse.Namespace) 
         other = {}
     named = {k: v for k, v in other.items() if k != "variant"}
     tag = options.tag or "-".join([file_name(dataset.spec.name), *option_words({**named, **model_words})])
-    asked |= {"images": loader.images, "seed": options.seed, **model_words, **dict.fromkeys(asks, True)}
+    asked |= {"images": loader.images, "seed": options.seed, **model_words}
+    for key, _, value in (word.partition("=") for word in asks):
+        asked[key] = f"{asked[key]},{value}" if key in asked else value
     path = write_result(
         run,
         evaluation,

@@ -16,6 +16,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -123,7 +124,7 @@ class Session:
             "abilities": abilities(self.model),
             "data": None if spec is None else {"name": spec.name, "license": spec.license, "fps": spec.fps},
             "splits": sizes,
-            "latent": self._latent_edits(),
+            "latent": self._latent_edits,
             "stages": self._has_stages(),
             "source": self.source,
             "samples": isinstance(self.model, Generates),
@@ -251,6 +252,7 @@ class Session:
 
     # Edits
 
+    @cached_property
     def _latent_edits(self) -> list[str]:
         """What is edited by the latent: "move", "remove", "set", "exchange"."""
         if isinstance(self.model, Places):
@@ -334,7 +336,7 @@ class Session:
     def _edit(
         self, ref: Mapping[str, Any], objects: Sequence[Mapping[str, Any]], frame: int
     ) -> tuple[Decomposition, list[int]]:
-        can, seen = self._latent_edits(), self.see(ref)
+        can, seen = self._latent_edits, self.see(ref)
         own = self._latents(seen, frame)
         size, count = self._size(seen), own.shape[1]
         extra = sum(1 for thing in objects if thing.get("copy") or thing.get("from"))
@@ -386,7 +388,7 @@ class Session:
         has in the first scenes of the data. "active" is the variance of the picture between its ends, averaged over
         pixels.
         """
-        if "set" not in self._latent_edits():
+        if "set" not in self._latent_edits:
             raise ValueError(f"{type(self.model).__name__} has no latents that can be drawn again")
         seen = self.see(ref)
         own = self._latents(seen, frame)
