@@ -88,7 +88,8 @@ class ColoringAutoencoder(Model[Scene, ColoringOutput]):
         noise: standard deviation of the Gaussian noise on the (normalized) slots in training.
         size_prior: weight of a slot's size in its mask logits, which get `size_prior` times the log of the number of
             tokens that the coloring gave it. It decides between slots that can draw the same pixels: with 0 the spare
-            slots share a plain background with the slot that holds it.
+            slots share a plain background with the slot that holds it; much above the default the background takes
+            the edges of small objects.
 
     Raises:
         ValueError: in `forward`, for images whose sides are not multiples of `patch`, or clips.
@@ -104,7 +105,7 @@ class ColoringAutoencoder(Model[Scene, ColoringOutput]):
         embedding: int = 8,
         frequencies: int = 2,
         noise: float = 0.3,
-        size_prior: float = 1.0,
+        size_prior: float = 0.25,
     ) -> None:
         super().__init__()
         for name, value in {"patch": patch, "width": width, "hidden": hidden, "frequencies": frequencies}.items():
@@ -186,13 +187,13 @@ class ColoringAutoencoder(Model[Scene, ColoringOutput]):
     ) -> tuple[Tensor, Tensor]:
         """Components and masks from what `decode` drew.
 
-        Large slots come first. In evaluation that decides which slots have pixels of their own, and these alone then
-        share the image, whatever their size: the background is not to take the dark edges of small objects.
+        Large slots come first; in evaluation the slots without pixels of their own are left out.
         `log_sizes` (B, K) is a constant for the gradient.
         """
+        logits = logits + self.size_prior * log_sizes[..., None, None, None]
         if present is not None:
             logits = logits.masked_fill(present[..., None, None, None] <= 0, -torch.inf)
-        masks = (logits + self.size_prior * log_sizes[..., None, None, None]).softmax(1)
+        masks = logits.softmax(1)
         if not self.training:
             masks = logits.masked_fill(~is_own(masks)[..., None, None, None], -torch.inf).softmax(1)
         return components, masks
