@@ -174,8 +174,8 @@ def test_ties_between_slots_go_to_the_one_with_most_tokens() -> None:
     output = model(scene())
     sizes = output.attention.sum((2, 3))  # (B, K)
     assert torch.equal(output.segments.flatten(1).long(), sizes.argmax(1, keepdim=True).expand(-1, 35 * 35))
-    shares = (sizes / sizes.sum(1, keepdim=True))[..., None, None, None].expand_as(output.masks)
-    torch.testing.assert_close(output.masks, shares)  # weight 1: a mask is the slot's share of the tokens
+    shares = (model.size_prior * sizes.log()).softmax(1)[..., None, None, None].expand_as(output.masks)
+    torch.testing.assert_close(output.masks, shares)
     model.size_prior = 0.0
     torch.testing.assert_close(model(scene()).masks, torch.full_like(output.masks, 1 / 3))
 
