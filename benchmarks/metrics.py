@@ -3,7 +3,8 @@
 320 images of 64x64 pixels with up to 6 objects and 7 slots. Both sides read the same label maps (the last row: the
 same soft masks) and their results are compared before anything is timed. CPU time of one thread, the best of several
 runs. Counting
-pixels takes most of our time, once for all scores: a score by itself has the whole of it, one of five a fifth.
+pixels takes most of our time, once for all scores: a score by itself has the whole of it, one of five a fifth. The
+last two scores need the places of the pixels, not their numbers.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import adjusted_rand_score
 
@@ -20,6 +22,7 @@ from benchmarks.measure import Row, cpu_seconds, row
 from objectscape.metrics import AdjustedRandIndex, MatchedIoU, MeanBestOverlap, SegmentationCovering
 from objectscape.metrics.per_image import PerImageMetric
 from objectscape.metrics.segmentation import contingency, hard_segments
+from objectscape.metrics.spatial import boundary_f, fragmentation
 
 IMAGES, SIZE, SLOTS = 320, 64, 7
 
@@ -64,6 +67,26 @@ def matched_iou(true: np.ndarray, pred: np.ndarray) -> float:
     return table[rows, columns][rows > 0].sum() / (len(table) - 1)
 
 
+def edges(segments: np.ndarray) -> np.ndarray:
+    found = np.zeros(segments.shape, dtype=bool)
+    found[:, :-1] |= segments[:, 1:] != segments[:, :-1]
+    found[:-1] |= segments[1:] != segments[:-1]
+    found[:-1, :-1] |= segments[1:, 1:] != segments[:-1, :-1]
+    return found
+
+
+def boundary_f_image(true: np.ndarray, pred: np.ndarray) -> float:
+    """With a tolerance of one pixel, as 64x64 images have it."""
+    one, other = edges(true), edges(pred)
+    recall = (one & ndimage.binary_dilation(other)).sum() / one.sum()
+    precision = (other & ndimage.binary_dilation(one)).sum() / other.sum()
+    return 2 * precision * recall / (precision + recall)
+
+
+def fragmentation_image(true: np.ndarray, pred: np.ndarray) -> float:
+    return np.mean([ndimage.label(pred == slot)[1] for slot in np.unique(pred)])
+
+
 PAIRS: dict[str, tuple[Callable[[], PerImageMetric], Callable[[np.ndarray, np.ndarray], float]]] = {
     "ARI": (lambda: AdjustedRandIndex(foreground=False), ari),
     "foreground ARI": (AdjustedRandIndex, ari_foreground),
@@ -78,8 +101,12 @@ def best_time(work: Callable[[], object], repeats: int) -> float:
     return min(cpu_seconds(work) for _ in range(repeats))
 
 
+def mean(score: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], *segments: torch.Tensor) -> list[float]:
+    return [score(*segments).mean().item()]
+
+
 def run(*, quick: bool = False) -> list[Row]:
-    """Two rows per score, by itself and as one of five, in milliseconds."""
+    """Two rows per score of a table, by itself and as one of five, one row per other; in milliseconds."""
     true, masks = scenes(8 if quick else IMAGES)
     pred = hard_segments(masks)
     true_np, pred_np, masks_np = true.numpy(), pred.long().numpy(), masks.squeeze(2).numpy()
@@ -113,6 +140,11 @@ def run(*, quick: bool = False) -> list[Row]:
     every = tuple(zip(*PAIRS.values(), strict=True))
     rivals["all five"] = (partial(ours, *every[0]), partial(theirs, *every[1]))
     rivals["all five, from soft masks"] = (ours_from_masks, theirs_from_masks)
+    for name, score, alone in (
+        ("boundary F", boundary_f, boundary_f_image),
+        ("fragmentation", fragmentation, fragmentation_image),
+    ):
+        rivals[name] = (partial(mean, score, true, pred), partial(theirs, alone))
     table = contingency(true, pred)
 
     rows = []

@@ -22,7 +22,14 @@ from objectscape.evaluation.questions.generate import Generate
 from objectscape.evaluation.questions.latents import LatentProperties
 from objectscape.evaluation.questions.reconstruct import Reconstruct
 from objectscape.evaluation.results import headline_of
-from objectscape.metrics import AdjustedRandIndex, MatchedIoU, MeanBestOverlap, SegmentationCovering
+from objectscape.metrics import (
+    AdjustedRandIndex,
+    BoundaryF,
+    Fragmentation,
+    MatchedIoU,
+    MeanBestOverlap,
+    SegmentationCovering,
+)
 from objectscape.models.monet import MONet
 from objectscape.models.vae import VAE
 from objectscape.scene import Decomposition, Scene
@@ -89,6 +96,7 @@ def test_scores_are_those_of_the_metrics() -> None:
     for name, metric in {
         "ari_fg": AdjustedRandIndex(), "ari": AdjustedRandIndex(foreground=False), "mbo": MeanBestOverlap(),
         "miou": MatchedIoU(foreground=False), "sc_fg": SegmentationCovering(weighted=True),
+        "boundary_f": BoundaryF(), "fragmentation": Fragmentation(),
     }.items():  # fmt: skip
         for scene, output in zip(scenes, outputs, strict=True):
             metric.update(scene.segments, output.masks)

@@ -64,22 +64,12 @@ def _countable(labels: Tensor) -> Tensor:
     return labels.long() if labels.dtype in (torch.uint16, torch.uint32, torch.uint64) else labels
 
 
-def contingency(true: Tensor, pred: Tensor, *, per_frame: bool = False) -> Tensor:
-    """Count, for each image, the pixels with true label i and predicted label j.
-
-    Args:
-        true: (B, [T,] H, W) integer labels; 0 background, 1..N objects, negative ignored.
-        pred: (B, [T,] K, 1, H, W) masks, or (B, [T,] H, W) integer segments (negative: in no segment).
-        per_frame: with a time axis, every frame is an image of its own (B becomes B * T). By default the clip is
-            one image, so that a segment that changes its slot over time is a mistake.
+def aligned(true: Tensor, pred: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Check two segmentations of the same pixels; see `contingency` for arguments and errors.
 
     Returns:
-        (B, N+1, K+1) int64. Rows are true labels 0..N, N the largest in the batch. Columns are the predicted
-        segments 0..K-1, then one for the pixels that are in no segment.
-
-    Raises:
-        ValueError: if shapes or types do not fit, the batch is empty, or labels are so large that they cannot be
-            consecutive numbers.
+        `true` and the predicted segments, both (B, [T,] H, W) integers, and K, the number of predicted segments: 0..K-1
+        are segments, K stands for the pixels that are in none.
     """
     true, pred = _countable(true), _countable(pred)
     if true.is_floating_point() or true.ndim not in (3, 4):
@@ -100,6 +90,27 @@ def contingency(true: Tensor, pred: Tensor, *, per_frame: bool = False) -> Tenso
             f"predicted segments are {_describe(pred)} for true segments {tuple(true.shape)}; expected masks "
             "(B, [T,] K, 1, H, W) or integer labels of the true segments' shape. Resize one to the other's size."
         )
+    return true, pred, columns
+
+
+def contingency(true: Tensor, pred: Tensor, *, per_frame: bool = False) -> Tensor:
+    """Count, for each image, the pixels with true label i and predicted label j.
+
+    Args:
+        true: (B, [T,] H, W) integer labels; 0 background, 1..N objects, negative ignored.
+        pred: (B, [T,] K, 1, H, W) masks, or (B, [T,] H, W) integer segments (negative: in no segment).
+        per_frame: with a time axis, every frame is an image of its own (B becomes B * T). By default the clip is
+            one image, so that a segment that changes its slot over time is a mistake.
+
+    Returns:
+        (B, N+1, K+1) int64. Rows are true labels 0..N, N the largest in the batch. Columns are the predicted
+        segments 0..K-1, then one for the pixels that are in no segment.
+
+    Raises:
+        ValueError: if shapes or types do not fit, the batch is empty, or labels are so large that they cannot be
+            consecutive numbers.
+    """
+    true, pred, columns = aligned(true, pred)
     low, high = (int(x) for x in true.aminmax())
     if low < 0:
         true = true.clamp_min(-1)

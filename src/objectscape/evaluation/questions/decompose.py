@@ -11,14 +11,16 @@ from torch.nn import functional as F
 
 from objectscape.contract import Decomposes
 from objectscape.evaluation.baselines import kmeans_segments
-from objectscape.evaluation.questions.question import Answer, Means, Question, higher
+from objectscape.evaluation.questions.question import Answer, Means, Question, higher, lower
 from objectscape.metrics.segmentation import (
     adjusted_rand_index,
     contingency,
+    hard_segments,
     hungarian_miou,
     mean_best_overlap,
     segmentation_covering,
 )
+from objectscape.metrics.spatial import boundary_f, fragmentation
 from objectscape.nn.validation import check_at_least
 from objectscape.scene import Decomposition, Scene, Tensors
 
@@ -34,6 +36,8 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "sc_fg": partial(segmentation_covering, weighted=True),
 }
 """{score: function of a table of `contingency`}"""
+SPATIAL: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"boundary_f": boundary_f, "fragmentation": fragmentation}
+"""{score: function of true and predicted segments}"""
 
 
 class Decompose(Question):
@@ -59,6 +63,11 @@ class Decompose(Question):
         "msc_fg": higher("The same over objects only.", "mSC-FG"),
         "sc": higher("Segmentation covering, segments weighted by their size.", "SC"),
         "sc_fg": higher("The same over objects only.", "SC-FG"),
+        "boundary_f": higher("F of precision and recall of boundaries, within .8 % of the diagonal.", "boundary F"),
+        "fragmentation": lower(
+            "Connected pieces per slot that owns pixels; 1: every slot is whole.", "pieces per slot"
+        ),
+        "fragmentation_<masks>": lower("The same of a further kind of masks."),
         "<score>_<masks>": higher("A segmentation score of a further kind of masks, such as attention."),
     }
     headline = ("ari_fg", "ari", "miou")
@@ -80,9 +89,12 @@ class Decompose(Question):
     def update(self, batch: Scene, seen: Decomposition) -> None:
         assert batch.segments is not None
         for kind, masks in {"": seen.masks, **(seen.other_masks if self.other_masks else {})}.items():
-            table = contingency(batch.segments, _enlarge(masks, batch.segments))  # (B, N+1, K+1)
+            segments = _segments(_enlarge(masks, batch.segments))  # (B, [T,] H, W)
+            table = contingency(batch.segments, segments)  # (B, N+1, K+1)
+            values = {name: function(table) for name, function in FUNCTIONS.items()}
+            values |= {name: function(batch.segments, segments) for name, function in SPATIAL.items()}
             ending = f"_{kind}" if kind else ""
-            self.means.add({name + ending: function(table) for name, function in FUNCTIONS.items()})
+            self.means.add({name + ending: value for name, value in values.items()})
 
     def compute(self, model: nn.Module) -> Answer:
         return Answer(self.means.scores())
@@ -109,6 +121,12 @@ class Decompose(Question):
 
 BASELINE_RESTARTS, BASELINE_PIXELS = 3, 512
 """Of k-means as a baseline: it must not take longer than the model."""
+
+
+def _segments(masks: Tensor) -> Tensor:
+    """Masks (..., K, 1, H, W) -> (..., H, W) int32, -1 where nobody owns the pixel: found once for all scores."""
+    owner = hard_segments(masks).int()
+    return owner.masked_fill(owner == masks.shape[-4], -1)
 
 
 def _enlarge(masks: Tensor, segments: Tensor) -> Tensor:
