@@ -20,8 +20,8 @@ from benchmarks.measure import Row, machine
 DEFAULT = ("startup", "rendering", "rendering3d", "metrics", "training", "models")
 NAMES = (
     *DEFAULT, "models:bf16", "models:compiled", "iterative", "iterative:bf16", "iterative:compiled", "sparse",
-    "originals", "explorer", "kills", "clusters", "clusters:torchrun", "clusters:fsdp", "clusters:ray",
-    "clusters:slurm",
+    "originals", "time_to_quality", "explorer", "kills", "clusters", "clusters:torchrun", "clusters:fsdp",
+    "clusters:ray", "clusters:slurm",
 )  # fmt: skip
 
 
@@ -39,10 +39,21 @@ def main() -> None:
     parser.add_argument(
         "--csv", type=Path, metavar="FILE", help="also write one line per model, or what a row is about"
     )
+    own = parser.add_argument_group("time_to_quality").add_argument
+    given = [
+        own("--recipes", metavar="A,B", help="what is trained (default: quickstart and all NAME/minutes)"),
+        own("--seeds", metavar="0,1", help="(default 0,1,2)"),
+        own("--minutes", type=float, metavar="M", help="CPU time that a run may take (default: what it needs)"),
+        own("--out", type=Path, metavar="FOLDER", help="of runs, figure and curves (default runs/time_to_quality)"),
+        own("--runs", type=Path, nargs="+", metavar="RUN", help="draw these runs, and train nothing"),
+    ]
     options = parser.parse_args()
+    settings = {each.dest: value for each in given if (value := getattr(options, each.dest)) is not None}
     unknown = [name for name in options.names if name not in NAMES]
     if unknown:
         parser.error(f"there is no benchmark {unknown[0]!r}; choose from {', '.join(NAMES)}")
+    if settings and options.names != ["time_to_quality"]:
+        parser.error(f"--{next(iter(settings))} is for time_to_quality alone")
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     console.print(machine())
     results = {}
@@ -50,7 +61,14 @@ def main() -> None:
         module, _, mode = name.partition(":")
         benchmark = importlib.import_module(f"benchmarks.{module}")
         start = time.perf_counter()
-        results[name] = benchmark.run(quick=options.quick, **({"mode": mode} if mode else {}))
+        try:
+            results[name] = benchmark.run(quick=options.quick, **({"mode": mode} if mode else {}), **settings)
+        except (ValueError, FileNotFoundError) as error:
+            if name != "time_to_quality":  # the only one that can be asked for something that is not there
+                raise
+            parser.error(str(error))
+        except KeyboardInterrupt as error:
+            sys.exit(f"stopped; {error}" if str(error) else "stopped")
         title = f"{(benchmark.__doc__ or name).splitlines()[0]} ({time.perf_counter() - start:.0f} s)"
         console.print()
         console.print(table(title, results[name]))

@@ -48,7 +48,7 @@ RUNS = {
     "reading processes": ["ema=null", WORKERS],
     "all three": [EMA, ACCUMULATED, WORKERS],
 }
-VOLATILE = {"train/images_per_second", "train/wait_share"}
+VOLATILE = {"train/images_per_second", "train/wait_share", "train/seconds", "train/cpu_seconds"}
 PATIENCE = 600.0
 
 
@@ -230,6 +230,7 @@ def compare(whole: Path, broken: Path) -> None:
     states = [read_checkpoint(RunFolder(run).checkpoint) for run in (whole, broken)]
     for state in states:
         state["callbacks"].pop("KeepCheckpoint")  # how long it took
+        state["callbacks"]["StepLog"].pop("spent")
         state["loops"].pop("fit_loop")  # Lightning's counts, of validations that were cut short too
     same(*states, name="checkpoint")
     logs = [read_log(run) for run in (whole, broken)]

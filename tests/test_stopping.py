@@ -126,6 +126,24 @@ def test_images_seen_counts_what_was_seen() -> None:
     assert [int(row["train/images_seen"]) for row in rows()] == [4, 8, 16, 22]
 
 
+def test_the_time_of_steps_goes_on_where_a_run_was_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+
+    def pass_time(seconds: float) -> list[float]:
+        clock[0] += seconds
+        return [clock[0], clock[0] / 2]
+
+    monkeypatch.setattr("objectscape.training.callbacks._clocks", lambda: pass_time(0))
+    step, validate = Task.training_step, Task.validation_step
+    monkeypatch.setattr(Task, "training_step", lambda *a: (pass_time(3), step(*a))[1])
+    monkeypatch.setattr(Task, "validation_step", lambda *a: (pass_time(500), validate(*a))[1])
+    assert train("trainer.max_steps=2", "every.validate=1") == 0
+    pass_time(7000)  # until it is resumed
+    assert resume("trainer.max_steps=3") == 0
+    assert [float(row["train/seconds"]) for row in rows()] == [3, 6, 9]
+    assert [float(row["train/cpu_seconds"]) for row in rows()] == [1.5, 3, 4.5]
+
+
 @pytest.mark.parametrize("more", [[], ["trainer.accumulate_grad_batches=3"], ["ema=0.9"]])
 def test_max_time_saves_and_says_how_to_go_on(more: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert train("trainer.max_steps=100000", "trainer.max_time=00:00:00:01", *more) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -48,7 +49,10 @@ class SafeCheckpointIO(TorchCheckpointIO):
 
 
 class StepLog(Callback):
-    """Logs loss terms, learning rate, gradient norm, images/s and the share of time spent waiting for data.
+    """Logs loss terms, learning rate, gradient norm, images/s, the share of time spent waiting for data, and time.
+
+    `train/seconds` and `train/cpu_seconds` (of all threads of this process) are what the steps so far have taken,
+    without validation, and with what came before the checkpoint of a resumed run.
 
     Args:
         every: steps between rows.
@@ -60,18 +64,26 @@ class StepLog(Callback):
         self.latest: dict[str, float] = {}
         self._warned = False
         self._images: int | None = None
+        self._spent, self._began = [0.0, 0.0], _clocks()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"images": self._images}
+        return {"images": self._images, "spent": self.spent}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._images = state_dict.get("images")
+        self._spent = state_dict.get("spent", [math.nan, math.nan])
+
+    @property
+    def spent(self) -> list[float]:
+        """Seconds and CPU seconds of the training steps so far."""
+        return [before + now - began for before, now, began in zip(self._spent, _clocks(), self._began, strict=True)]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(trainer.train_dataloader, TrainLoader)
         self.loader = trainer.train_dataloader
         self._seen_at_start = self.loader.frames_seen(trainer.global_step * trainer.accumulate_grad_batches)
         self._before = self._seen_at_start if self._images is None else self._images
+        self._began = _clocks()
         self._begin(trainer.global_step)
 
     def _begin(self, step: int) -> None:
@@ -96,6 +108,7 @@ class StepLog(Callback):
             "train/images_per_second": (seen - before) / seconds,
             "train/wait_share": (self.loader.waited - self._waited) / seconds,
             "train/images_seen": self._images,
+            **dict(zip(("train/seconds", "train/cpu_seconds"), self.spent, strict=True)),
         }
         for logger in trainer.loggers:
             logger.log_metrics(self.latest, step)
@@ -108,8 +121,17 @@ class StepLog(Callback):
             )
         self._begin(step)
 
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._spent = self.spent
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._began = _clocks()
         self._begin(trainer.global_step)
+
+
+def _clocks() -> list[float]:
+    """Seconds, and those of processors that this process has used."""
+    return [time.perf_counter(), time.process_time()]
 
 
 class ProgressDisplay(Callback):
