@@ -73,12 +73,15 @@ def test_a_run_without_times_or_scores_is_named(
 def test_a_budget_stops_a_run_and_more_of_it_lets_the_run_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = [*benchmark.WORDS, *benchmark.QUICK, "trainer.max_steps=100000", "every.validate=0"]
+    words = [*benchmark.WORDS, *benchmark.QUICK, "trainer.max_steps=100000"]
     (run,) = benchmark.train("quickstart", "3", 0.2 / 60, tmp_path, words)
     assert run.path == tmp_path / "quickstart" / "seed-3"
     status = run.status()
     assert status["state"] == "interrupted"
     assert benchmark.spent(run) >= 0.2
+    (worst, *_) = benchmark.report([run], tmp_path)
+    assert (worst["name"], worst["unit"]) == ("quickstart, worst ARI-FG", "score")
+    assert worst["ours"] is not None
 
     started: list[list[str]] = []
     monkeypatch.setattr(benchmark.subprocess, "Popen", lambda command: started.append(command) or Ended())
