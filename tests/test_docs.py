@@ -21,6 +21,7 @@ import pytest
 import torch
 import yaml
 
+from benchmarks.result_tables import MARKED, RESULTS, table, with_tables
 from objectscape.cli import VERBS, main
 from objectscape.cli import config as configs
 from objectscape.cli.data import MAKERS
@@ -265,3 +266,31 @@ def test_an_example_runs(example: Path, workplace: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(sys, "argv", [example.name])
     runpy.run_path(str(example), run_name="__main__")
     assert any(workplace.iterdir()), "an example leaves something to look at"
+
+
+# Results
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_tables_of_results_are_those_of_the_files_beside_them(page: Path) -> None:
+    text = page.read_text()
+    assert with_tables(text) == text, "run: python -m benchmarks.result_tables"
+
+
+def test_every_file_of_results_is_shown() -> None:
+    shown = {match[2] for page in PAGES for match in MARKED.finditer(page.read_text())}
+    assert shown == {file.stem for file in RESULTS.glob("*.json")}
+
+
+def test_a_table_of_results_has_the_worst_run() -> None:
+    run = {"recipe": "a", "scores": {"ari": 0.5, "mse": 0.02}, "baseline": {"ari": 0.1}}
+    runs = [{**run, "seed": 0}, {**run, "seed": 1, "scores": {"ari": 0.7, "mse": 0.004}}]
+    results = {"labels": {"ari": ("ARI", "higher"), "mse": ("MSE", "lower")}, "rows": runs}
+    lines = table(results, ["ari", "mse"], by_recipe=False).splitlines()
+    assert lines[0] == "| seed | ARI ↑ | MSE ↓ |"
+    assert lines[4:] == [
+        "| worst | 0.500 | 0.020 |",
+        "| mean ± sd | 0.600 ± 0.14 | 0.012 ± 0.011 |",
+        "| baseline | 0.100 | - |",
+    ]
+    assert table(results, ["ari"], by_recipe=True).splitlines()[2] == "| a | 2 | 0.600 ± 0.14 |"
