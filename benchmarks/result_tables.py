@@ -5,8 +5,8 @@
     python -m benchmarks.result_tables                      # the tables alone
 
 A table stands in a page between `<!-- results: NAME (SCORE, ...) -->` and `<!-- end of results -->`: a line per run,
-and per recipe its worst run and its mean. `(SCORE, ...; recipes)` gives a line per recipe. "Baseline" is what `evaluate`
-prints under that name.
+and per recipe its worst run and its mean. `(SCORE, ...; recipes)` gives a line per recipe. The baseline is the one that
+`evaluate` prints.
 """
 
 from __future__ import annotations
