@@ -71,8 +71,8 @@ def main(run: str, name: str, *others: str) -> None:
 
 
 def evaluation_of(run: Path, scores: list[str]) -> dict[str, Any]:
-    """The first evaluation in a run's folder that has these scores."""
-    found = map(read_json, sorted((run / "evaluation").rglob("*.json")))
+    """The evaluation in a run's folder that has these scores; the one on the run's own data has the shortest name."""
+    found = map(read_json, sorted((run / "evaluation").rglob("*.json"), key=lambda file: len(file.name)))
     return next(content for content in found if content["scores"].keys() >= set(scores))
 
 
