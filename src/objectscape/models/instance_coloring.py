@@ -105,7 +105,7 @@ class ColoringAutoencoder(Model[Scene, ColoringOutput]):
         embedding: int = 8,
         frequencies: int = 2,
         noise: float = 0.3,
-        size_prior: float = 0.25,
+        size_prior: float = 0.1,
     ) -> None:
         super().__init__()
         for name, value in {"patch": patch, "width": width, "hidden": hidden, "frequencies": frequencies}.items():
