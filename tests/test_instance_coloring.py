@@ -23,7 +23,7 @@ def scores(seed: int, batch: int = 3, height: int = 5, width: int = 4) -> torch.
     return torch.rand(batch, height, width, generator=torch.Generator().manual_seed(seed + 1))
 
 
-def small(**changes: int | float) -> ColoringAutoencoder:
+def small(**changes: float | None) -> ColoringAutoencoder:
     torch.manual_seed(0)
     model = ColoringAutoencoder(**{"slots": 3, "width": 16, "hidden": 24, **changes})
     with torch.no_grad():  # at zero, its start, the colors are bare positions, and the densest token is a tie
@@ -174,8 +174,8 @@ def test_ties_between_slots_go_to_the_one_with_most_tokens() -> None:
     output = model(scene())
     sizes = output.attention.sum((2, 3))  # (B, K)
     assert torch.equal(output.segments.flatten(1).long(), sizes.argmax(1, keepdim=True).expand(-1, 35 * 35))
-    shares = (model.size_prior * sizes.log()).softmax(1)[..., None, None, None].expand_as(output.masks)
-    torch.testing.assert_close(output.masks, shares)
+    shares = (sizes / sizes.sum(1, keepdim=True))[..., None, None, None].expand_as(output.masks)
+    torch.testing.assert_close(output.masks, shares)  # weight 1: a mask is the slot's share of the tokens
     model.size_prior = 0.0
     torch.testing.assert_close(model(scene()).masks, torch.full_like(output.masks, 1 / 3))
 
@@ -201,6 +201,20 @@ def test_slots_that_share_pixels_are_left_out() -> None:
     assert is_own(masks).tolist() == [[True, True, False, False]]
     hard = torch.eye(4)[torch.tensor([0, 1, 2, 3, 3, 1])].T[None, :, None, None]
     assert is_own(hard).all()
+
+
+@pytest.mark.parametrize("weight", [None, 0.0, 0.5])
+def test_sizes_may_count_less_in_evaluation(weight: float | None) -> None:
+    model = small(evaluation_size_prior=weight).eval()
+    with torch.no_grad():
+        model.draw[-1].weight.mul_(30)  # so that slots differ, and several have pixels of their own
+    output = model(scene())
+    logits = model.decode(output.slots, output.centers, 7, 7)[1]  # (B, K, 1, H, W)
+    sizes = output.attention.sum((2, 3)).log()[..., None, None, None]
+    kept = output.masks.amax((2, 3, 4), keepdim=True) > 0
+    assert (kept.sum(1) > 1).any()  # or nothing is shared
+    expected = (logits + (1.0 if weight is None else weight) * sizes).masked_fill(~kept, -torch.inf).softmax(1)
+    torch.testing.assert_close(output.masks, expected)
 
 
 def test_only_evaluation_leaves_slots_out() -> None:

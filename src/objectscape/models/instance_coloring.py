@@ -88,8 +88,10 @@ class ColoringAutoencoder(Model[Scene, ColoringOutput]):
         noise: standard deviation of the Gaussian noise on the (normalized) slots in training.
         size_prior: weight of a slot's size in its mask logits, which get `size_prior` times the log of the number of
             tokens that the coloring gave it. It decides between slots that can draw the same pixels: with 0 the spare
-            slots share a plain background with the slot that holds it; much above the default the background takes
-            the edges of small objects.
+            slots share a plain background with the slot that holds it.
+        evaluation_size_prior: the same in evaluation, once the spare slots are left out; None for `size_prior`. With
+            less, edges that object and background draw alike go to the object: right for textured pieces on black,
+            wrong for solids on a ground with shadows.
 
     Raises:
         ValueError: in `forward`, for images whose sides are not multiples of `patch`, or clips.
@@ -105,7 +107,8 @@ class ColoringAutoencoder(Model[Scene, ColoringOutput]):
         embedding: int = 8,
         frequencies: int = 2,
         noise: float = 0.3,
-        size_prior: float = 0.1,
+        size_prior: float = 1.0,
+        evaluation_size_prior: float | None = None,
     ) -> None:
         super().__init__()
         for name, value in {"patch": patch, "width": width, "hidden": hidden, "frequencies": frequencies}.items():
@@ -113,9 +116,13 @@ class ColoringAutoencoder(Model[Scene, ColoringOutput]):
                 raise ValueError(f"{name}={value}; at least 1 is needed")
         if noise < 0:
             raise ValueError(f"noise={noise}; a standard deviation is 0 or more")
-        if size_prior < 0:
-            raise ValueError(f"size_prior={size_prior}; a weight of 0 or more is needed")
-        self.slots, self.patch, self.noise, self.size_prior = slots, patch, noise, size_prior
+        if evaluation_size_prior is None:
+            evaluation_size_prior = size_prior
+        for name, value in {"size_prior": size_prior, "evaluation_size_prior": evaluation_size_prior}.items():
+            if value < 0:
+                raise ValueError(f"{name}={value}; a weight of 0 or more is needed")
+        self.slots, self.patch, self.noise = slots, patch, noise
+        self.size_prior, self.evaluation_size_prior = size_prior, evaluation_size_prior
         reach = patch // 2  # a token also sees this many pixels around its patch
         self.stem = nn.Conv2d(3, width, patch + 2 * reach, stride=patch, padding=reach)
         self.mix = nn.Conv2d(width, width, 3, padding=1)
@@ -187,14 +194,15 @@ class ColoringAutoencoder(Model[Scene, ColoringOutput]):
     ) -> tuple[Tensor, Tensor]:
         """Components and masks from what `decode` drew.
 
-        Large slots come first; in evaluation the slots without pixels of their own are left out.
-        `log_sizes` (B, K) is a constant for the gradient.
+        Large slots come first. In evaluation that decides which slots have pixels of their own, and these alone then
+        share the image. `log_sizes` (B, K) is a constant for the gradient.
         """
-        logits = logits + self.size_prior * log_sizes[..., None, None, None]
+        log_sizes = log_sizes[..., None, None, None]
         if present is not None:
             logits = logits.masked_fill(present[..., None, None, None] <= 0, -torch.inf)
-        masks = logits.softmax(1)
+        masks = (logits + self.size_prior * log_sizes).softmax(1)
         if not self.training:
+            logits = logits + self.evaluation_size_prior * log_sizes
             masks = logits.masked_fill(~is_own(masks)[..., None, None, None], -torch.inf).softmax(1)
         return components, masks
 
