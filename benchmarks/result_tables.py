@@ -1,8 +1,8 @@
 """Tables of the documentation, from results that are kept beside it as JSON.
 
-    python -m benchmarks.result_tables NAME RUN [RUN ...]   # evaluated runs -> docs/results/NAME.json, the tables, and
-                                                            # docs/images/NAME-curves.png
+    python -m benchmarks.result_tables NAME RUN [RUN ...]   # evaluated runs -> docs/results/NAME.json, and the tables
     python -m benchmarks.result_tables                      # the tables alone
+    python -m benchmarks.result_tables --curves NAME RUN .. # learning curves -> docs/images/NAME-curves.png as well
 
 A table stands in a page between `<!-- results: NAME (SCORE, ...) -->` and `<!-- end of results -->`: a line per run,
 and per recipe its worst run and its mean. `(SCORE, ...; recipes)` gives a line per recipe. The baseline is the one that
@@ -132,9 +132,12 @@ def _spread(values: Sequence[float]) -> str:
 
 def main(words: list[str]) -> None:
     if words:
-        name, runs = words[0], [RunFolder.open(Path(run)) for run in words[1:]]
+        curves = words[0] == "--curves"
+        name, *paths = words[curves:]
+        runs = [RunFolder.open(Path(path)) for path in paths]
         results = collect(runs)
-        draw_curves(runs, results, DOCS / "images" / f"{name}-curves.png")
+        if curves:
+            draw_curves(runs, results, DOCS / "images" / f"{name}-curves.png")
         write_text(RESULTS / f"{name}.json", json.dumps(results, indent=1) + "\n")
     for page in sorted(DOCS.rglob("*.md")):
         text = page.read_text()
