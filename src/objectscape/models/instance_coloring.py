@@ -118,9 +118,8 @@ class ColoringAutoencoder(Model[Scene, ColoringOutput]):
             raise ValueError(f"noise={noise}; a standard deviation is 0 or more")
         if evaluation_size_prior is None:
             evaluation_size_prior = size_prior
-        for name, value in {"size_prior": size_prior, "evaluation_size_prior": evaluation_size_prior}.items():
-            if value < 0:
-                raise ValueError(f"{name}={value}; a weight of 0 or more is needed")
+        if min(size_prior, evaluation_size_prior) < 0:
+            raise ValueError(f"{size_prior=}, {evaluation_size_prior=}; weights of 0 or more are needed")
         self.slots, self.patch, self.noise = slots, patch, noise
         self.size_prior, self.evaluation_size_prior = size_prior, evaluation_size_prior
         reach = patch // 2  # a token also sees this many pixels around its patch
