@@ -136,9 +136,8 @@ def _read_text(sentence: str, n: int, rng: random.Random, domain: Any) -> Tensor
     import torch
 
     from objectscape.data.synthetic import captions
-    from objectscape.data.synthetic.simple_shapes import SimpleShapes
+    from objectscape.data.synthetic.open_sentences import say_in_full
     from objectscape.models.domains.text import Text
-    from objectscape.nn.attribute_vectors import complete
 
     tokens = torch.from_numpy(captions.tokenize(sentence)).unsqueeze(0)
     if not isinstance(domain, Text):
@@ -146,16 +145,7 @@ def _read_text(sentence: str, n: int, rng: random.Random, domain: Any) -> Tensor
             f"the workspace's text domain is a {type(domain).__name__}, which reads no words; train one with "
             "recipe=workspace/text"
         )
-    rows, said = domain.understand(tokens)
-    if said.all():
-        return tokens.expand(n, -1)
-    others: Any = SimpleShapes(count=n, seed=rng.randrange(2**31), domains=["attr"]).batch(range(n))
-    filled = complete(rows.expand(n, -1), said.expand(n, -1), others.domains["attr"])
-    texts = []
-    for row in filled.tolist():
-        attributes = captions.Attributes.of(row)
-        texts.append(captions.compose(attributes, captions.draw_choices(rng, attributes)))
-    return torch.from_numpy(captions.tokens_of(texts))
+    return say_in_full(tokens, domain.understand, n, rng)[0]
 
 
 def _read_image(path: str, n: int, rng: random.Random, domain: Any) -> Tensor:

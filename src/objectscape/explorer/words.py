@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from objectscape.contract import Translates, abilities
 from objectscape.data.synthetic import captions
+from objectscape.data.synthetic.open_sentences import say, say_in_full
 from objectscape.data.synthetic.simple_shapes import SimpleShapes
 from objectscape.data.synthetic.simple_shapes_render import CLASSES, COLUMNS
 from objectscape.explorer.views import Pictures, png
-from objectscape.nn.attribute_vectors import complete
 from objectscape.scene import Multimodal
 
 NAMES = {"image": "v", "text": "t", "attributes": "attr"}
@@ -120,7 +120,7 @@ class WordsSession:
             source, raw, meant = "text", *self._read_text(asked["text"], rng)
         elif "row" in asked:
             meant = _row(asked["row"])
-            source, raw = ("attributes", meant) if "attributes" in self.known else ("text", self._say(meant, rng))
+            source, raw = ("attributes", meant) if "attributes" in self.known else ("text", say(meant, rng))
         else:
             ref = asked.get("ref") or {}
             source, meant = "image", None
@@ -161,23 +161,9 @@ class WordsSession:
         if "text" not in self.known:
             raise ValueError(f"this workspace does not read text; it knows {', '.join(self.known)}")
         tokens = torch.from_numpy(captions.tokenize(sentence)).unsqueeze(0).to(self.device)
-        rows, said = self.model.domain("t").understand(tokens)
-        rows, said = rows.cpu(), said.cpu()
-        if said.all():
-            return tokens, rows
-        others: Any = SimpleShapes(count=MEANINGS, seed=rng.randrange(2**31), domains=["attr"]).batch(range(MEANINGS))
-        filled = complete(
-            rows.expand(MEANINGS, -1), said.expand(MEANINGS, -1), others.domains["attr"][:, : rows.shape[1]]
-        )
-        return self._say(filled, rng), filled
-
-    def _say(self, rows: Tensor, rng: random.Random) -> Tensor:
-        """(n, L) words for (n, 8) attributes."""
-        texts = []
-        for row in rows.tolist():
-            attributes = captions.Attributes.of(row)
-            texts.append(captions.compose(attributes, captions.draw_choices(rng, attributes)))
-        return torch.from_numpy(captions.tokens_of(texts))
+        domain = self.model.domain("t")
+        said = domain.understand(tokens)[1]
+        return say_in_full(tokens, domain.understand, 1 if said.all() else MEANINGS, rng)
 
 
 def _row(values: Any) -> Tensor:
