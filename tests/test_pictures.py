@@ -445,7 +445,7 @@ def test_what_is_to_be_said_of_a_model() -> None:
                                slots=torch.zeros(2, 3, 1))  # fmt: skip
         return " ".join(remarks(Scene(image=image, segments=truth), output))
 
-    assert said(owners) == "1 of 3 slots are nowhere in these scenes and left out."
+    assert said(owners) == "1 of 3 slots is nowhere in these scenes and left out."
     assert "Undecided: the largest mask of a pixel is 0.34" in said(torch.full_like(owners, 1 / 3) + 0.01 * owners)
     alone = torch.zeros_like(owners)
     alone[:, 1] = 1

@@ -80,7 +80,8 @@ def remarks(scene: Scene, output: Decomposition) -> list[str]:
             found.append(f"Nothing is divided: one slot owns {share:.1%} of the pixels.")
         nowhere = int((masks.movedim(-4, 0).flatten(1).amax(1) < THERE).sum())
         if nowhere:
-            found.append(f"{nowhere} of {slots} slots are nowhere in these scenes and left out.")
+            verb = "is" if nowhere == 1 else "are"
+            found.append(f"{nowhere} of {slots} slots {verb} nowhere in these scenes and left out.")
     if output.present is not None and output.present.numel() and float(output.present.max()) < 0.5:
         found.append("No object is found: no slot is present with more than 50 %.")
     return found
