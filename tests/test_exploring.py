@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 
@@ -12,7 +13,8 @@ import torch
 from hydra.utils import instantiate
 
 import objectscape
-from objectscape.cli.config import load, options
+from objectscape import signatures
+from objectscape.cli.config import RECIPES, load, options
 from objectscape.contract import Model
 from objectscape.data.dataset import SceneDataset
 
@@ -49,6 +51,31 @@ def test_packages_import_nothing_before_it_is_asked_for() -> None:
     code += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     assert objectscape.metrics.psnr(torch.ones(1, 3, 2, 2), torch.zeros(1, 3, 2, 2)).item() == 0
+
+
+def test_what_the_source_of_a_class_says_is_what_the_class_takes() -> None:
+    files = [file.read_text() for file in RECIPES.rglob("*.yaml")]
+    targets = {target for text in files for target in re.findall(r"_target_: *([\w.]+)", text)}
+    light, computed = [], set()  # the modules of the first import nothing slow: the class itself is asked
+    for target in sorted({*targets, "lightning.pytorch.Trainer", "torch.optim.SGD", "torch.optim.RAdam"}):
+        known = signatures.parameters(target)
+        if known is None:
+            light.append(target)
+            continue
+        module, _, name = target.rpartition(".")
+        found = getattr(importlib.import_module(module), name)
+        takes = list(inspect.signature(inspect.unwrap(found.__init__)).parameters.values())[1:]
+        assert list(known) == [parameter.name for parameter in takes]
+        for parameter in takes:
+            read = known[parameter.name]
+            if read.default != parameter.default:
+                computed.add((parameter.name, read.default))
+            if target.startswith("objectscape"):
+                assert str(read.annotation) == str(parameter.annotation)
+    assert all(target.startswith(("objectscape.training.schedules", "lightning")) for target in light), light
+    assert computed == {("motion", None), ("prior_std", None)}
+    assert signatures.parameters("objectscape.models.vae.Nothing") is None
+    assert signatures.parameters("no_such_package.models.Nothing") is None
 
 
 TAKEN_FROM = {

@@ -17,7 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from objectscape import building
+from objectscape import building, signatures
 from objectscape.files import read_yaml
 from objectscape.names import did_you_mean, unknown
 
@@ -309,6 +309,10 @@ def arguments(target: str | None, kind: str) -> dict[str, Any]:
 def _parameters(target: str | None, kind: str) -> dict[str, inspect.Parameter]:
     if target is None:
         return {}
+    if kind == "trainer" or building.check_target(target, kind):  # ours, torch's or Lightning's
+        known = signatures.parameters(target)
+        if known is not None:
+            return known
     found: Any
     if kind == "trainer":
         found = importlib.import_module("lightning.pytorch").Trainer  # not needed by commands about data

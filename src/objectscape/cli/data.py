@@ -126,8 +126,6 @@ def print_spec(spec: Spec) -> None:
 
 def make(name: str, settings: dict[str, str]) -> int:
     """Render or record a data set to a file."""
-    from objectscape.data.dataset import SPLITS
-
     reader, name = name, MAKERS.get(name, name)
     if name == MAKERS["atari"] and "game" not in settings:
         raise ValueError("say which game: objectscape data make atari game=Pong n=640 path=pong.h5")
@@ -139,6 +137,8 @@ def make(name: str, settings: dict[str, str]) -> int:
     if "count" not in configs.arguments(_config(name, {})._target_, "data"):
         raise ValueError(f"{name} is read from files, not rendered; use `objectscape data convert {name}`")
     target = _target(settings, reader)
+    from objectscape.data.dataset import SPLITS
+
     counts: dict[str, int | None] = {split: _count(split, settings.pop(split)) for split in SPLITS if split in settings}
     if "n" in settings or not counts:  # the other splits have their usual counts, None here
         train = _count("n", settings.pop("n")) if "n" in settings else None
@@ -183,8 +183,6 @@ def plot(path: Path) -> int:
 
 def convert(name: str, settings: dict[str, str]) -> int:
     """Turn published files into one HDF5 file with every split they have."""
-    from objectscape.data.dataset import SPLITS
-
     if "source" not in settings:
         raise ValueError(f"say what to convert: objectscape data convert {name} source=FILE_OR_FOLDER path={name}.h5")
     target = _target(settings, name)
@@ -193,6 +191,8 @@ def convert(name: str, settings: dict[str, str]) -> int:
     settings["path"] = settings.pop("source")
     if "check" in configs.arguments(_config(name, settings)._target_, "data"):
         settings.setdefault("check", "true")
+    from objectscape.data.dataset import SPLITS
+
     splits = {}
     for split in SPLITS:
         dataset = build_split(_config(name, settings), split)

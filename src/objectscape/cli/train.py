@@ -106,7 +106,7 @@ def train(config: DictConfig, *, begun: Callable[[RunFolder], object] = lambda r
 
 def resume(run: RunFolder, overrides: list[str]) -> int:
     """Continue a run from its last checkpoint."""
-    from objectscape.training.settings import check_settings
+    from objectscape.training.settings import check_settings, check_steps_left
 
     for word in overrides:
         if word.lstrip("+").startswith(("run_dir=", "runs=", "name=")):
@@ -115,6 +115,8 @@ def resume(run: RunFolder, overrides: list[str]) -> int:
             )
     config = configs.from_file(run.path / "config.yaml", overrides)
     check_settings(config)
+    if run.status()["state"] == "done":  # of the others the checkpoint knows
+        check_steps_left(run.path, run.status().get("step", 0), config)
     from objectscape.training.run import fit
 
     fit(config, run, resume=True)

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from objectscape.names import did_you_mean
+from objectscape.training.settings import precision_of
 
-SETTINGS = ("auto", "32-true", "bf16-mixed", "16-mixed")
-SHORT = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
 """Values of ONEDNN_MAX_CPU_ISA under which oneDNN has no bf16 products."""
 
@@ -20,7 +18,7 @@ class Precision:
     """What `trainer.precision` became, and why."""
 
     setting: str
-    """For Lightning: "32-true", "bf16-mixed" or another of `SETTINGS`."""
+    """For Lightning: "32-true", "bf16-mixed" or another of `settings.PRECISIONS`."""
     reason: str
     """The rest of a sentence that begins with the setting."""
 
@@ -34,12 +32,7 @@ def choose_precision(setting: str | int | None, accelerator: str = "auto") -> Pr
     Raises:
         ValueError: for a setting that is unknown, or that the device cannot compute.
     """
-    text = SHORT.get(str(setting), str(setting))
-    if text not in SETTINGS:
-        hint = did_you_mean(text, SETTINGS)
-        if text.endswith("-true"):
-            hint = " Weights stay in float32; the mixed settings compute the large products in 16 bits."
-        raise ValueError(f"trainer.precision={setting}: choose one of {', '.join(SETTINGS)}.{hint}")
+    text = precision_of(setting)
     device = device_type(accelerator)
     fast, why = fast_bf16(device)
     if text == "auto":

@@ -35,7 +35,7 @@ from objectscape.training.estimate import WORTH, duration, seconds_per_step
 from objectscape.training.logs import CSVLog
 from objectscape.training.precision import Precision, choose_precision
 from objectscape.training.resuming import check_changes, remove_leftovers
-from objectscape.training.settings import stages_of
+from objectscape.training.settings import check_steps_left, stages_of
 from objectscape.training.stopping import StopOnSignal
 from objectscape.training.task import Task
 from objectscape.training.warm_start import warm_start
@@ -75,11 +75,7 @@ def fit(config: DictConfig, run: RunFolder, *, resume: bool = False) -> nn.Modul
     start = checkpoint["global_step"] if checkpoint else 0
     if checkpoint and start == config.trainer.max_steps and run.status()["state"] != "done":
         return _finish(run, checkpoint, train_data)
-    if start >= config.trainer.max_steps:
-        raise ValueError(
-            f"{run.path} has already done {start} of trainer.max_steps={config.trainer.max_steps} steps; "
-            "give a larger trainer.max_steps to continue it"
-        )
+    check_steps_left(run.path, start, config)
     # Lightning refuses to clip the gradients of one that could unscale them itself, though bf16 needs no scaling
     fused = not (precision.setting.endswith("mixed") and config.trainer.get("gradient_clip_val"))
     task = Task(

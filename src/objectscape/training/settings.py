@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from objectscape.names import did_you_mean
 from objectscape.nn.ramps import Stages
 
 AT_LEAST = {
@@ -15,6 +17,8 @@ AT_LEAST = {
 }  # fmt: skip
 """Smallest value of settings that count something."""
 
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+SHORT = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 OURS = {
     "log_every_n_steps": "use every.log",
@@ -56,8 +60,33 @@ def check_settings(config: DictConfig) -> None:
     for name, ours in OURS.items():
         if name in config.trainer:
             raise ValueError(f"trainer.{name} is set by objectscape: {ours}")
+    precision_of(config.trainer.get("precision"))
     if config.ema is not None and not (isinstance(config.ema, float) and 0 < config.ema < 1):
         raise ValueError(f"ema={config.ema}: expected a decay between 0 and 1, such as 0.999, or null for none")
+
+
+def precision_of(setting: str | int | None) -> str:
+    """The one of `PRECISIONS` that `trainer.precision` means.
+
+    Raises:
+        ValueError: for another.
+    """
+    text = SHORT.get(str(setting), str(setting))
+    if text not in PRECISIONS:
+        hint = did_you_mean(text, PRECISIONS)
+        if text.endswith("-true"):
+            hint = " Weights stay in float32; the mixed settings compute the large products in 16 bits."
+        raise ValueError(f"trainer.precision={setting}: choose one of {', '.join(PRECISIONS)}.{hint}")
+    return text
+
+
+def check_steps_left(folder: Path, done: int, config: DictConfig) -> None:
+    """Raise ValueError if a run that is to go on has made all of its steps."""
+    if done >= config.trainer.max_steps:
+        raise ValueError(
+            f"{folder} has already done {done} of trainer.max_steps={config.trainer.max_steps} steps; "
+            "give a larger trainer.max_steps to continue it"
+        )
 
 
 def stages_of(value: Any) -> Stages:
