@@ -97,12 +97,14 @@ def test_label_files_of_any_suffix_and_case(tmp_path: Path, label: str) -> None:
     assert dataset.batch([0, 1]).segments[:, 0, 0].tolist() == [1, -1]  # type: ignore[index]
 
 
-@pytest.mark.parametrize("label", ["masks/0.png", "masks/0_mask.png"])
-def test_labels_beside_a_folder_of_images(tmp_path: Path, label: str) -> None:
-    pictures(tmp_path / "images")
-    (tmp_path / "masks").mkdir()
+@pytest.mark.parametrize(
+    ("images", "label"), [("images", "masks/0.png"), ("Images", "Masks/0_mask.png"), ("photos", "masks/0.tif")]
+)
+def test_labels_beside_a_folder_of_images(tmp_path: Path, images: str, label: str) -> None:
+    pictures(tmp_path / images)
+    (tmp_path / label).parent.mkdir()
     Image.new("L", (32, 32), 1).save(tmp_path / label)
-    Image.new("L", (32, 32), 1).save(tmp_path / "masks" / "gone.png")
+    Image.new("L", (32, 32), 1).save((tmp_path / label).with_name("gone.png"))
     dataset = everything(tmp_path)
     assert len(dataset) == 4
     assert "segments" in dataset.spec.fields
@@ -138,6 +140,8 @@ def test_splits_under_their_usual_names(tmp_path: Path, names: tuple[str, ...]) 
         (("train", "Train"), "which one is the train split"),
         (("images/train", "images/test"), r"data.path=.*images"),
         (("train", "val", "validation"), "val and validation"),
+        (("trainA", "testA"), "testA and trainA: these are names of splits"),
+        (("A_train", "my test", "other"), "A_train and my test"),
     ],
 )
 def test_splits_that_are_not_clear_are_refused(tmp_path: Path, folders: tuple[str, ...], answer: str) -> None:

@@ -437,6 +437,8 @@ def fit_pictures(pictures: list[Image.Image], side: int | tuple[int, int] | None
     for picture in pictures:
         if (picture.height, picture.width) != size:
             how = {"crop": "cropped and resized", "pad": "padded and resized", "stretch": "stretched"}[resize]
+            if picture.height * size[1] == picture.width * size[0]:
+                how = "resized"
             note(f"a picture is {how} from {picture.height}x{picture.width} to {size[0]}x{size[1]}")
     arrays = [np.array(fit(picture, (size[0], size[1]), resize=resize)) for picture in pictures]
     return Scene(image=torch.from_numpy(np.stack(arrays)).movedim(-1, 1).contiguous())

@@ -18,6 +18,9 @@ SYSTEM = ("__macosx", "@eadir", "$recycle.bin", "system volume information", "lo
 """Folders that systems leave behind, in lower case; hidden ones are known by their dot."""
 USUAL = {"train": "train(ing)?", "val": "val(id(ation)?)?|dev(el(opment)?)?|eval(uation)?", "test": "test(ing)?"}
 AROUND = r"(?:(?:images|imgs|data)[ _-]?)?({})(?:[ _-]?(?:set|split|data|images|imgs))?(?:[ _-]?\d{{4}})?"
+WORDS = re.compile("[A-Z]?[a-z]+|[A-Z]+")
+IMAGES = ("images", "image", "imgs", "img", "pictures", "photos", "frames", "rgb")
+"""Folders, in lower case, whose label images stand in a folder masks beside them."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,8 @@ def read_folder(root: Path) -> Contents:
     """The pictures in a folder and below. Links are followed, each folder once; hidden files are passed over.
 
     A file is the label image of a picture beside it if it is called as the picture with `_mask` at the end, or stands
-    in a folder `masks` beside it (or beside its folder `images`) under the picture's name; suffixes may differ.
+    in a folder `masks` beside it (or beside its folder, if that is one of `IMAGES`) under the picture's name; suffixes
+    may differ.
     """
     passed: Counter[str] = Counter()
     files = sorted(_walk(root, root, set(), passed), key=lambda file: name_key(root, file))
@@ -52,6 +56,10 @@ def read_folder(root: Path) -> Contents:
     def named(place: Path, stem: str) -> list[Path]:
         return by_place.get((place, stem), [])
 
+    homes: dict[Path, list[Path]] = {}
+    for folder in sorted({file.parent for file in files}):
+        if folder.name.lower() in IMAGES:
+            homes.setdefault(folder.parent, []).append(folder)
     beside, masks = {}, {}
     for file in files:
         stem, short = _stem(file), _stem(file)[: -len("_mask")]
@@ -60,7 +68,7 @@ def read_folder(root: Path) -> Contents:
             beside[file] = named(file.parent, short)
         if file.parent.name.lower() == "masks" and file.parent != root:
             above = file.parent.parent
-            places = (above, above / "images")
+            places = (above, *homes.get(above, []))
             masks[file] = [found for place in places for found in named(place, stem)]
             if ends_in_mask and not masks[file]:
                 masks[file] = [found for place in places for found in named(place, short)]
@@ -101,6 +109,17 @@ def split_folder(root: Path, pictures: list[Path]) -> dict[str, list[Path]] | No
                 "Call the other one train, or rename it if it is no split."
             )
         return {split: [f for f in pictures if any(top.get(p) == split for p in f.parents)] for split in SPLITS}
+    spoken: dict[str, set[str]] = {split: set() for split in SPLITS}  # trainA, test-clean, my_val
+    for folder in {root / file.relative_to(root).parts[0] for file in pictures if file.parent != root}:
+        for split, names in USUAL.items():
+            if any(re.fullmatch(names, word.lower()) for word in WORDS.findall(folder.name)):
+                spoken[split].add(folder.name)
+    if sum(map(bool, spoken.values())) > 1:
+        found = " and ".join(sorted(set.union(*spoken.values())))
+        raise ValueError(
+            f"{printable(root)} has {found}: these are names of splits, and their pictures would be mixed anew. Call "
+            "the folders train, val and test, or, if they are no splits, otherwise."
+        )
     for place, several_splits in places.items():
         if len(set(several_splits.values())) > 1:
             names = " and ".join(sorted(folder.name for folder in several_splits))
@@ -140,7 +159,7 @@ def _walk(root: Path, folder: Path, seen: set[tuple[int, int]], passed: Counter[
         passed["folders that may not be read"] += 1
         return
     for entry in entries:
-        if entry.name.startswith("."):
+        if entry.name.startswith((".", "~$")):  # the second: locks of office programs
             passed["hidden"] += 1
         elif not entry.exists():
             passed["broken links"] += 1

@@ -37,8 +37,9 @@ def check_fit_options(resize: str, transparency: str) -> None:
 def read_rgb(file: str | os.PathLike[str], *, transparency: str = TRANSPARENCY) -> Image.Image:
     """A picture file as an RGB image, turned upright by its EXIF tag.
 
-    Grays of more than 8 bits are scaled to 8: 16-bit files from 0..65535, floating-point files from [0, 1], from
-    [0, 255] or from [0, 65535], whichever holds their largest value; of an animation the first frame is taken.
+    Grays of more than 8 bits are scaled to 8: 16-bit files from 0..65535; others from [0, 1] (floating point), from
+    [0, 255] or from [0, 65535], whichever holds their largest value, and beyond that from [0, largest]. Of an animation
+    the first frame is taken.
 
     Args:
         file: of any kind that Pillow reads.
@@ -56,7 +57,7 @@ def to_rgb(image: Image.Image, *, transparency: str = TRANSPARENCY) -> Image.Ima
     if image.mode.startswith(("I", "F")):  # Pillow's own conversion would cut them off at 255
         values = np.asarray(image).astype(np.float64)
         largest = float(values.max(initial=0.0, where=np.isfinite(values)))
-        full = 1.0 if image.mode == "F" and largest <= 1 else 255.0 if largest <= 255 else 65535.0
+        full = 1.0 if image.mode == "F" and largest <= 1 else 255.0 if largest <= 255 else max(65535.0, largest)
         full = 65535.0 if image.mode.startswith("I;16") else full
         gray = (np.nan_to_num(values) / full).clip(0, 1) * 255
         return Image.fromarray(gray.round().astype(np.uint8)).convert("RGB")
