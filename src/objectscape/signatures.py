@@ -58,7 +58,9 @@ def _find(module: str, name: str, depth: int = 5) -> tuple[str, ast.stmt | None]
             return module, node
         if isinstance(node, ast.Assign) and name in map(ast.unparse, node.targets):
             return module, node
-        for alias in node.names if isinstance(node, ast.ImportFrom) else []:
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        for alias in node.names:
             if (alias.asname or alias.name) == name:
                 parts = module.split(".")
                 above = parts[: len(parts) + package - node.level] if node.level else []
