@@ -15,7 +15,7 @@ VERBS = {
     "evaluate": "measure everything a trained model can do, on any data set",
     "show": "draw a run's decompositions, a data set's samples, or your own picture",
     "explore": "take hold of what a model has found, on a page in the browser",
-    "latents": "what a trained domain makes of a data set, as a data set",
+    "latents": "slots and latents of a data set as NumPy, CSV or HDF5",
     "translate": "say what a workspace sees, draw what it is told: from any domain to any other",
     "sample": "imagine new scenes with a trained model",
     "plan": "reach goals with what a model imagines: model-predictive control",

@@ -17,7 +17,7 @@ from rich.table import Table
 from objectscape.checkpoints.run_folder import RunFolder
 from objectscape.cli import config as configs
 from objectscape.cli import pairs_curve
-from objectscape.cli.common import add_device, at_least, console, device_of, note
+from objectscape.cli.common import HelpText, add_device, at_least, console, device_of, note
 from objectscape.cli.train import launch
 from objectscape.evaluation.report import write_readme
 from objectscape.evaluation.results import (
@@ -66,9 +66,9 @@ def main(words: list[str]) -> int:
         "  objectscape benchmark recipes=multi_object_clevr6 seeds=0,1,2 out=bench data.path=FILE\n"
         "  objectscape benchmark recipes=multi_object seeds=0,1 out=b hydra/launcher=joblib hydra.launcher.n_jobs=4\n"
         "  objectscape benchmark out=bench --table      # of what is there\n\n"
-        "lists: " + "; ".join(f"{name} = {', '.join(recipes)}" for name, recipes in LISTS.items()) + "\n"
+        "lists:\n" + "".join(f"{name}: {', '.join(recipes)}\n" for name, recipes in LISTS.items()) + "\n"
         f"{pairs_curve.RECIPE} also draws error against the number of matched pairs: OUT/curve.png and curve.json",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpText,
     )
     parser.add_argument("words", nargs="+", metavar="key=value", help="recipes, seeds, out, and settings for all runs")
     parser.add_argument("--threshold", type=float, help="a seed whose first score is worse failed (ARI-FG: 0.9)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,20 @@ if TYPE_CHECKING:  # torch is imported by the functions that need it, so that `o
 
 console = Console(soft_wrap=True, highlight=False)
 errors = Console(stderr=True, highlight=False)
+
+
+class HelpText(argparse.HelpFormatter):
+    """Help as wide as the terminal: paragraphs are wrapped, lines that begin with a space are examples and stay."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines = []
+        for line in text.splitlines():
+            command, hash, comment = line.partition("  # ")
+            if line.startswith(" ") and hash and len(line) > width:
+                lines += [f"  # {comment.strip()}", command.rstrip()]
+            else:
+                lines.append(line if line.startswith(" ") else textwrap.fill(line, width))
+        return "\n".join(f"{indent}{line}" for line in lines)
 
 
 def note(text: str) -> None:

@@ -8,6 +8,8 @@ import importlib
 import io
 import re
 
+from objectscape.cli.common import HelpText
+
 SCRIPTS = {
     "bash": """_objectscape() {
   local line="${COMP_LINE:0:COMP_POINT}"
@@ -55,7 +57,7 @@ def main(words: list[str]) -> int:
         '  eval "$(objectscape completion bash)"\n'
         'For zsh, add to ~/.zshrc after compinit:\n  eval "$(objectscape completion zsh)"\n'
         "For fish:\n  objectscape completion fish > ~/.config/fish/completions/objectscape.fish",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpText,
     )
     parser.add_argument("shell", choices=list(SCRIPTS))
     print(SCRIPTS[parser.parse_args(words).shell])

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from objectscape.building import trust
 from objectscape.cli import config as configs
-from objectscape.cli.common import build_split, console, errors
+from objectscape.cli.common import HelpText, build_split, console, errors
 
 if TYPE_CHECKING:
     from objectscape.scene import Spec
@@ -28,7 +28,7 @@ def main(words: list[str]) -> int:
     """Parse the command line and do it."""
     parser = argparse.ArgumentParser(
         prog="objectscape data",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpText,
         description="info     what a data set is and where it comes from\n"
         "make     render a synthetic data set to an HDF5 file\n"
         "convert  turn published files into an HDF5 file, which is read fast\n"

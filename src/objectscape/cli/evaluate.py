@@ -13,6 +13,7 @@ from rich.table import Table
 from objectscape.checkpoints.run_folder import RunFolder
 from objectscape.cli.ask import read_questions
 from objectscape.cli.common import (
+    HelpText,
     add_device,
     at_least,
     build_split,
@@ -53,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
         "  objectscape evaluate RUN ask.generate.samples=10000 ask.generate.inception=FILE\n"
         "  objectscape evaluate RUN ask=my_module.MyQuestion       # your own, by import path\n"
         "  objectscape evaluate RUN --shifts             # every controlled shift of a rendered data set, in one table",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpText,
     )
     parser.add_argument("words", nargs="+", metavar="RUN | key=value", help="run folders; data, model and ask options")
     parser.add_argument("--split", default="test", choices=["train", "val", "test"])

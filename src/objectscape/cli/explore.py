@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from objectscape.checkpoints.run_folder import RunFolder
 from objectscape.cli.common import (
+    HelpText,
     add_device,
     at_least,
     data_config,
@@ -43,7 +44,7 @@ def main(words: list[str]) -> int:
         "  objectscape explore RUN data=multi_dsprites    # on other data\n"
         "  objectscape explore RUN RUN2                   # two models on the same scenes\n"
         "  objectscape explore RUN --export page.html     # one file for a talk, a paper, a web site",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpText,
     )
     parser.add_argument("words", nargs="*", metavar="RUN | key=value")
     parser.add_argument("--port", type=at_least(0), default=PORT, help=f"of 127.0.0.1; 0 takes any (default {PORT})")

@@ -1,4 +1,4 @@
-"""objectscape latents: what a model makes of a data set, as a data set."""
+"""objectscape latents: what a model makes of a data set, as numbers or as a data set."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from rich.progress import Progress
 
 from objectscape.checkpoints.run_folder import RunFolder
-from objectscape.cli.common import build_split, console, data_config, errors, trained_size
-from objectscape.files import sha256_of
+from objectscape.cli.common import HelpText, at_least, build_split, console, data_config, errors, trained_size
+from objectscape.files import check_suffix, sha256_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+SPLITS = ("train", "val", "test")
+HDF5 = (".h5", ".hdf5")
 PIECE = 512
 PARTNER = "_partner"
 OVERLAP = 0.5
@@ -25,18 +27,26 @@ def main(words: list[str]) -> int:
     """Parse the command line, encode, write."""
     parser = argparse.ArgumentParser(
         prog="objectscape latents",
-        description="Encode a data set with a trained domain (visual VAE, text, ...) and write the latents, with "
-        "everything else that the data set knows, to a file that training reads: data=latents data.path=FILE. "
-        "Pictures are kept in the splits val and test only. Latents of a second domain: give the file of the first. Of "
-        "a model that finds objects: its slots, beside what is said of the objects of a scene. sentences=MODEL instead "
-        "of RUN: vectors of the sentences by a model of sentence-transformers, a folder or a name, as the entry bert.",
+        description="Write what a trained model makes of a data set. Of a model that finds objects: its slots, as "
+        "NumPy (.npz), CSV or HDF5 (.h5), with the object that each stands for where the data know it.\n\n"
+        "Of a domain of a workspace (visual VAE, text, ...): the latents, with everything else that the data set "
+        "knows, as HDF5 that training reads: data=latents data.path=FILE. Pictures are kept in the splits val and test "
+        "only. Latents of a second domain: give the file of the first. From simple_shapes_scenes, slots in HDF5 are "
+        "such a file, too, beside what is said of the objects. sentences=MODEL instead of RUN: vectors of the "
+        "sentences by a model of sentence-transformers, a folder or a name, as the entry bert.",
         epilog="examples:\n"
+        "  objectscape latents RUN out=slots.npz                  # slots of its own data; or .csv, .h5\n"
+        "  objectscape latents RUN data=folder data.path=my_images out=slots.csv --split all\n"
         "  objectscape latents runs/visual_vae data=simple_shapes data.count=100000 out=latents.h5\n"
         "  objectscape latents runs/scenes data=simple_shapes_scenes data.count=20000 out=slots.h5\n"
         "  objectscape latents runs/text data=latents data.path=slots.h5 out=slots_text.h5",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpText,
     )
-    parser.add_argument("words", nargs="+", metavar="RUN | sentences=MODEL | data=NAME | data.KEY=VALUE | out=FILE")
+    parser.add_argument(
+        "words", nargs="+", metavar="WORD", help="RUN (or sentences=MODEL), out=FILE, data=NAME, data.KEY=VALUE"
+    )
+    parser.add_argument("--split", choices=[*SPLITS, "all"], help="of slots: only this one")
+    parser.add_argument("--images", type=at_least(1), help="of slots: only the first ones of each split")
     options = parser.parse_intermixed_args(words)
     out = [word.removeprefix("out=") for word in options.words if word.startswith("out=")]
     sentences = [word.removeprefix("sentences=") for word in options.words if word.startswith("sentences=")]
@@ -44,10 +54,21 @@ def main(words: list[str]) -> int:
     if len(out) != 1 or len(folders) + len(sentences) != 1:
         raise ValueError("give one run folder (or sentences=MODEL) and out=FILE; see objectscape latents --help")
     target = Path(out[0]).expanduser()
+    suffix = check_suffix(target, (".npz", ".csv", *HDF5))
     if target.exists():
         raise FileExistsError(f"{target} exists and is not overwritten; delete it or choose another name.")
     run = RunFolder.open(Path(folders[0])) if folders else None
     config = data_config(run, [w for w in options.words if "=" in w and not w.startswith(("out=", "sentences="))])
+    if run is not None:
+        model = run.load_model().eval()
+        if _finds_objects(model) and not (suffix in HDF5 and hasattr(build_split(config, "test"), "described")):
+            from objectscape.cli.slots import write_slots
+
+            splits = [options.split] if options.split else list(SPLITS)
+            write_slots(model, config, target, splits=splits, images=options.images)
+            return 0
+    if suffix not in HDF5 or options.split or options.images:
+        raise ValueError("latents of a domain are written of all splits and images, to HDF5 (out=FILE.h5)")
     import numpy as np
     import torch
 
@@ -56,11 +77,11 @@ def main(words: list[str]) -> int:
 
     source = _Sentences(sentences[0]) if run is None else _Model(run)
     entry = source.entry
-    splits: dict[str, dict[str, np.ndarray]] = {}
+    tables: dict[str, dict[str, np.ndarray]] = {}
     origin, fields = {entry: source.digest}, {entry: source.meaning}
-    name, sizes = "", dict.fromkeys(("train", "val", "test"))
+    name, sizes = "", dict.fromkeys(SPLITS)
     with Progress(console=errors, transient=True) as progress, torch.no_grad():
-        for split in ("train", "val", "test"):
+        for split in SPLITS:
             if split != "train" and config.get("count") is not None:  # it is meant for training
                 config.count = min(config.count, sizes[split] or config.count)
             dataset = build_split(config, split)
@@ -76,22 +97,29 @@ def main(words: list[str]) -> int:
                     if split != "train" or values.ndim < 4:  # pictures in val and test only
                         parts.setdefault(key, []).append(values.numpy())
                 progress.update(task, completed=first + PIECE)
-            splits[split] = {key: np.concatenate(values) for key, values in parts.items()}
-    latents = torch.from_numpy(splits["train"][entry]).flatten(0, -2)
+            tables[split] = {key: np.concatenate(values) for key, values in parts.items()}
+    latents = torch.from_numpy(tables["train"][entry]).flatten(0, -2)
     latents = latents[latents.any(1)]
     if not len(latents):
         raise ValueError(
             f"{run and run.path} finds no object in any scene of the training split; train it longer first"
         )
-    write_latents(target, splits, origin=origin, fields=fields, name=name)
+    write_latents(target, tables, origin=origin, fields=fields, name=name)
     live = live_dimensions(latents)
     console.print(f"{target}: {len(live)} latents, {int((~live).sum())} of them dead (hardly any spread)")
-    partner = splits["test"].get(entry.removesuffix("_latent") + PARTNER)
+    partner = tables["test"].get(entry.removesuffix("_latent") + PARTNER)
     if partner is not None and run is not None and entry not in getattr(dataset, "origin", {}):
-        there = splits["test"]["attr"].any(2)
+        there = tables["test"]["attr"].any(2)
         console.print(f"{(partner[there] >= 0).mean():.1%} of the objects of the test split have a slot of their own")
     console.print(f"use it: objectscape train recipe=workspace/... data=latents data.path={target}")
     return 0
+
+
+def _finds_objects(model: Any) -> bool:
+    from objectscape.contract import Decomposes
+    from objectscape.models.domains.domain import Domain
+
+    return isinstance(model, Decomposes) and not isinstance(model, Domain)
 
 
 class _Model:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from objectscape.checkpoints.run_folder import RunFolder
-from objectscape.cli.common import add_device, at_least, device_of, open_model, split_words
+from objectscape.cli.common import HelpText, add_device, at_least, device_of, open_model, split_words
 
 
 def main(words: list[str]) -> int:
@@ -19,9 +19,9 @@ def main(words: list[str]) -> int:
         "  objectscape sample RUN -n 64\n"
         "  objectscape sample RUN --videos imagined.h5 --real real.h5      # clips, for a Frechet video distance\n"
         "  objectscape sample RUN data=moving_sprites data.image_size=32 --videos imagined.h5 --seed 1",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpText,
     )
-    parser.add_argument("words", nargs="+", metavar="RUN | model.KEY=VALUE | data=NAME | data.KEY=VALUE")
+    parser.add_argument("words", nargs="+", metavar="WORD", help="RUN, model.KEY=VALUE, data=NAME, data.KEY=VALUE")
     parser.add_argument("-n", type=at_least(1), help="scenes (default 64), or clips (default 256, or all there are)")
     parser.add_argument("--seed", type=int, default=0, help="of the model's draws, and of which clips are taken")
     parser.add_argument("--videos", type=Path, metavar="FILE", help="continue clips of the data, into a new .h5 file")

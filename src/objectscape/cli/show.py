@@ -7,7 +7,7 @@ from pathlib import Path
 
 from objectscape.checkpoints.run_folder import RunFolder
 from objectscape.cli import config as configs
-from objectscape.cli.common import add_device, at_least, device_of
+from objectscape.cli.common import HelpText, add_device, at_least, device_of
 from objectscape.files import ANIMATIONS, FIGURE_FORMATS, check_suffix
 from objectscape.lazy import lazy
 from objectscape.names import did_you_mean
@@ -37,7 +37,7 @@ def main(words: list[str]) -> int:
         "  objectscape show RUN --out refinement.mp4     # the steps of an iterative model as a film\n"
         "  objectscape show tetrominoes                  # a data set: samples with ground truth\n"
         "  objectscape show shapestacks_like data.frames=24 --out falls.gif    # clips of a data set as a film",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpText,
     )
     parser.add_argument("words", nargs="+", metavar="RUN | PICTURE | DATASET | key=value")
     parser.add_argument("--video", action="store_true", help="clips as a film (.gif; .mp4 with the extra video)")

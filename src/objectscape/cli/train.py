@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from objectscape.building import foreign
 from objectscape.checkpoints.run_folder import RunFolder
 from objectscape.cli import config as configs
+from objectscape.cli.common import HelpText
 from objectscape.files import write_text
 from objectscape.names import did_you_mean
 
@@ -35,10 +36,10 @@ def main(words: list[str]) -> int:
         "  objectscape train recipe=slot_attention/tetrominoes data=folder data.path=my_images model.image_size=64\n"
         "  objectscape train --multirun recipe=slot_attention/tetrominoes seed=1,2,3 hydra/launcher=joblib\n"
         "  objectscape train recipe=space_time/pong sweep=space_time/continuity        # the published sweep\n"
-        "  objectscape train recipe=framed_slots/tiny_clips warm_start=IMAGE_RUN # with its weights\n"
+        "  objectscape train recipe=framed_slots/tiny_clips warm_start=IMAGE_RUN  # with its weights\n"
         "  objectscape train resume=runs/slot_attention/tetrominoes/20260101-120000-ab12\n"
         "  objectscape train config=RUN/config.yaml seed=4        # repeat a run with changes",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpText,
     )
     parser.add_argument("overrides", nargs="*", default=[], metavar="key=value", help="recipe=NAME and any other field")
     parser.add_argument("--multirun", "-m", action="store_true", help="sweep over comma-separated values")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from objectscape.checkpoints.run_folder import RunFolder
-from objectscape.cli.common import at_least, console
+from objectscape.cli.common import HelpText, at_least, console
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +28,7 @@ def main(words: list[str]) -> int:
         "  objectscape translate RUN --from image picture.png --to text\n"
         '  objectscape translate RUN --from attributes "egg x=10 y=22 size=9 rotation=1.2 red=250" --to image.png\n'
         '  objectscape translate RUN --from text "a red egg" --from text "a blue triangle at the top" --to scene.png',
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpText,
     )
     parser.add_argument("run", type=Path, metavar="RUN")
     parser.add_argument("--from", dest="sources", nargs=2, action="append", required=True, metavar=("DOMAIN", "WHAT"))
