@@ -141,6 +141,8 @@ def show_data(settings: list[str], options: argparse.Namespace) -> int:
     dataset = build_split(data_config(None, settings), options.split)
     scene = dataset.batch(_numbers(options.first, options.n or 8, len(dataset)))
     out = options.out or Path(f"{file_name(dataset.spec.name)}-{options.split}.png")
+    if out.suffix.lower() in ANIMATIONS and scene.image.ndim == 4:
+        raise ValueError(f"--out {out}: {dataset.spec.name} has still images; a film needs clips. Give --out FILE.png")
     if out.suffix.lower() in ANIMATIONS:
         print(save_animation(clip_frames(scene), out, fps=dataset.spec.fps or 5.0, hold=1))
         return 0

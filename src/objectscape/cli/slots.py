@@ -119,7 +119,7 @@ def _rows(tables: Mapping[str, Mapping[str, np.ndarray]]) -> Iterator[list[objec
     """A heading, then a row per slot; an entry of several numbers has several columns."""
     first = next(iter(tables.values()))
     lead = first["share"].ndim
-    heading = ["split", "scene", *["frame"] * (lead == 3), "slot"]
+    heading: list[object] = ["split", "scene", *["frame"] * (lead == 3), "slot"]
     names = [name for name in first if name != "slots"] + ["slots"]
     for name in names:
         width = int(np.prod(first[name].shape[lead:], dtype=int))
