@@ -131,6 +131,9 @@ def curve(run: RunFolder) -> Curve:
     if not seen:
         raise ValueError(f"{file} has no val/ari_fg: it was not validated, or model and data have no segments")
     steps = np.array([int(line["step"]) for line in seen])
+    step, seconds = times[-1]
+    if steps[-1] > step:  # a run is validated where it stops, which may be between two rows
+        times.append((int(steps[-1]), seconds * steps[-1] / step))
     scores = {name: np.array([float(line[f"val/{name}"]) for line in seen]) for name in SCORES}
     return {"step": steps, "minutes": np.interp(steps, *zip((0, 0.0), *times, strict=True)) / 60, **scores}
 
@@ -202,6 +205,8 @@ def draw(curves: Mapping[str, Sequence[Curve]], file: Path) -> None:
             axes.plot(times, worst, color=color, linewidth=1.6, label=label + many)
         axes.set_title(f"{heading} ↑", fontsize=9)
         axes.set_xlabel("CPU minutes of training", fontsize=8)
+        axes.set_xlim(left=0)
+        axes.set_ylim(top=1.01)
         axes.tick_params(labelsize=7, length=2.5)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(True, color="#E4E4E4", linewidth=0.6)

@@ -46,6 +46,13 @@ def test_the_worst_seed_and_the_slowest_count(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "curves.png").stat().st_size > 10_000
 
 
+def test_where_a_run_was_stopped_between_two_rows_of_the_log(tmp_path: Path) -> None:
+    run = logged(tmp_path / "0", seed=0, scores=[0.9] * 5)
+    with (run / "metrics.csv").open("a") as file:
+        file.write("105,,0.95,0.95,0.95\n")
+    assert benchmark.curve(RunFolder(run))["minutes"][-1] == pytest.approx(1.05)
+
+
 def test_a_run_without_times_or_scores_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
