@@ -52,6 +52,12 @@ def test_what_systems_leave_behind_is_passed_over_and_said(tmp_path: Path, caplo
         assert remark in caplog.text
 
 
+def test_a_name_that_begins_with_a_tilde_is_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    pictures(Path("~odd"))
+    assert len(everything(Path("~odd"))) == 4
+
+
 def test_links_are_followed(tmp_path: Path) -> None:
     pictures(tmp_path / "real")
     (tmp_path / "d").mkdir()

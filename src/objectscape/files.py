@@ -19,6 +19,14 @@ FIGURE_FORMATS = (".png", ".pdf", ".svg")
 ANIMATIONS = (".gif", ".mp4")
 
 
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """A path with ~ as the user's home; a name such as ~odd, whose user there is not, stays as it is."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def check_suffix(path: Path, allowed: tuple[str, ...]) -> str:
     """The suffix in lower case, if it is one of `allowed`."""
     suffix = path.suffix.lower()

@@ -30,7 +30,7 @@ from objectscape.evaluation.results import (
     read_results,
 )
 from objectscape.evaluation.summary import EVALUATION, diverged, evaluated, summarize, table, to_json
-from objectscape.files import write_text
+from objectscape.files import expanded, write_text
 from objectscape.names import unknown
 
 MODELS = ("slot_attention", "efficientmorl", "iodine")
@@ -85,7 +85,7 @@ def main(words: list[str]) -> int:
             rest.append(word)
     if not own.get("out"):
         raise ValueError("say where the runs and the table go: out=FOLDER")
-    out = Path(own["out"]).expanduser()
+    out = expanded(own["out"])
     if options.table:
         report(out, options.threshold)
         return 0

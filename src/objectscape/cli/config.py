@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from objectscape import building, signatures
 from objectscape.files import read_yaml
 from objectscape.names import did_you_mean, unknown
+from objectscape.training.settings import OURS
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 GROUPS = ("recipe", "model", "data", "training")
@@ -279,6 +280,8 @@ def _check(config: DictConfig, override: Override, word: str) -> str:
             where = ".".join(parents[:depth]) or "the configuration"
             raise ValueError(f"unknown option {path!r}: {where} has no {part!r}.{did_you_mean(part, known)}")
         node = node[part]
+    if not isinstance(node, DictConfig):
+        raise ValueError(f"{word}: {'.'.join(parents)} is a value ({node}) without parts; set it as a whole")
     target = "lightning.pytorch.Trainer" if path.startswith("trainer.") else node.get("_target_")
     kind = "trainer" if path.startswith("trainer.") else building.kind_at(".".join(parents)) or ""
     accepted = arguments(target, kind) | (ANY_DATA if parents == ["data"] else {})
@@ -292,9 +295,23 @@ def _check(config: DictConfig, override: Override, word: str) -> str:
     if leaf in accepted:
         _check_type(path, accepted[leaf], override, _annotation(target, kind, leaf))
         return f"++{word}"
-    known = sorted({*(str(key) for key in node if not str(key).startswith("_")), *accepted} - {"split", "params"})
-    near = did_you_mean(leaf, known)
+    known = sorted(
+        {*(str(key) for key in node if not str(key).startswith("_")), *accepted}
+        - {"split", "params", *(OURS if kind == "trainer" else ())}
+    )
+    near = _elsewhere(config, leaf) or did_you_mean(leaf, known)
     raise ValueError(f"unknown option {path!r}." + (near if near else f" Options there: {', '.join(known)}"))
+
+
+def _elsewhere(config: DictConfig, leaf: str) -> str:
+    """Where an option of this very name is: " Did you mean 'optimizer.lr'?" for lr; "" if nowhere."""
+    places = [leaf] if leaf in config and not isinstance(config[leaf], DictConfig) else []
+    for part, node in config.items():
+        if isinstance(node, DictConfig) and part != "expected":
+            target = "lightning.pytorch.Trainer" if part == "trainer" else node.get("_target_")
+            known = arguments(target, str(part if part == "trainer" else building.kind_at(str(part)) or ""))
+            places += [f"{part}.{leaf}"] if leaf in node or leaf in known else []
+    return f" Did you mean {' or '.join(map(repr, places))}?" if places else ""
 
 
 def arguments(target: str | None, kind: str) -> dict[str, Any]:

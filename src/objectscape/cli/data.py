@@ -13,6 +13,7 @@ from rich.table import Table
 from objectscape.building import trust
 from objectscape.cli import config as configs
 from objectscape.cli.common import HelpText, build_split, console, errors
+from objectscape.files import expanded
 
 if TYPE_CHECKING:
     from objectscape.scene import Spec
@@ -213,7 +214,7 @@ def _count(key: str, text: str) -> int:
 
 
 def _target(settings: dict[str, str], name: str) -> Path:
-    return Path(settings.pop("path", f"{name}.h5")).expanduser()
+    return expanded(settings.pop("path", f"{name}.h5"))
 
 
 def _write(target: Path, splits: dict, seed: int | None, reader: str = "hdf5") -> int:

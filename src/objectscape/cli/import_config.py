@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
+from objectscape.files import expanded
 from objectscape.names import unknown
 
 POOL = 500_000
@@ -161,7 +162,7 @@ def read_files(words: list[str]) -> dict[str, Any]:
         if "=" in word and not Path(word).exists():
             parts.append(OmegaConf.from_dotlist([word]))
             continue
-        path = Path(word).expanduser()
+        path = expanded(word)
         if not path.is_file():
             raise FileNotFoundError(f"there is no file {path}")
         try:

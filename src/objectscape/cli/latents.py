@@ -10,7 +10,7 @@ from rich.progress import Progress
 
 from objectscape.checkpoints.run_folder import RunFolder
 from objectscape.cli.common import HelpText, at_least, build_split, console, data_config, errors, trained_size
-from objectscape.files import check_suffix, sha256_of
+from objectscape.files import check_suffix, expanded, sha256_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,7 +53,7 @@ def main(words: list[str]) -> int:
     folders = [word for word in options.words if "=" not in word]
     if len(out) != 1 or len(folders) + len(sentences) != 1:
         raise ValueError("give one run folder (or sentences=MODEL) and out=FILE; see objectscape latents --help")
-    target = Path(out[0]).expanduser()
+    target = expanded(out[0])
     suffix = check_suffix(target, (".npz", ".csv", *HDF5))
     if target.exists():
         raise FileExistsError(f"{target} exists and is not overwritten; delete it or choose another name.")

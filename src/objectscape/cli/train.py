@@ -16,7 +16,7 @@ from objectscape.building import foreign
 from objectscape.checkpoints.run_folder import RunFolder
 from objectscape.cli import config as configs
 from objectscape.cli.common import HelpText
-from objectscape.files import write_text
+from objectscape.files import expanded, write_text
 from objectscape.names import did_you_mean
 
 FAILED = "failed.txt"
@@ -68,7 +68,7 @@ def main(words: list[str]) -> int:
 
 def _path(word: str) -> Path:
     """The path in resume=PATH or config=PATH; the shell leaves a ~ there as it is."""
-    return Path(word.partition("=")[2]).expanduser()
+    return expanded(word.partition("=")[2])
 
 
 def train(config: DictConfig, *, begun: Callable[[RunFolder], object] = lambda run: None) -> RunFolder:
@@ -87,15 +87,15 @@ def train(config: DictConfig, *, begun: Callable[[RunFolder], object] = lambda r
     from objectscape.training.run import fit, is_main_process
 
     if config.get("warm_start") is not None:  # the record must hold wherever it is read
-        config.warm_start = str(Path(config.warm_start).expanduser().resolve())
+        config.warm_start = str(expanded(config.warm_start).resolve())
     if is_main_process():
-        folder = Path(config.run_dir).expanduser() if config.run_dir else None
-        run = RunFolder.create(Path(config.runs).expanduser(), config.name, path=folder)
+        folder = expanded(config.run_dir) if config.run_dir else None
+        run = RunFolder.create(expanded(config.runs), config.name, path=folder)
         run.write_config(config)
         begun(run)
         print(f"run folder: {run.path}", file=sys.stderr)
     else:
-        run = RunFolder(Path(config.run_dir or config.runs).expanduser())  # only the first process writes
+        run = RunFolder(expanded(config.run_dir or config.runs))  # only the first process writes
     try:
         fit(config, run)
     except BaseException:  # Ctrl-C too
@@ -173,7 +173,7 @@ def sweep(overrides: list[str]) -> int:
     prepared = configs.prepare([word for word in overrides if not word.startswith("hydra")], sweep=True)
     given = {o.key_or_group: str(o.value()) for o in configs.parse(configs.readable(overrides))}
     stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    folder = Path(given.get("hydra.sweep.dir", f"{given.get('runs', 'runs')}/.multirun/{stamp}")).expanduser()
+    folder = expanded(given.get("hydra.sweep.dir", f"{given.get('runs', 'runs')}/.multirun/{stamp}"))
     own = [word for word in overrides if word.startswith("hydra")]
     launch(train_job, [*prepared, *own, *configs.readable([f"hydra.sweep.dir={folder}"])])
     failed = len(list(folder.glob(f"*/{FAILED}")))

@@ -31,6 +31,7 @@ from objectscape.data.dataset import SceneDataset
 from objectscape.data.formats.hdf5 import naming, open_hdf5
 from objectscape.data.formats.opening import existing_file
 from objectscape.data.matched import MatchedOrder, pairs_of, reveal
+from objectscape.files import expanded
 from objectscape.names import unknown
 from objectscape.scene import Multimodal, Spec
 
@@ -60,7 +61,7 @@ def write_latents(
     Raises:
         FileExistsError: if there is such a file: nothing is overwritten.
     """
-    target = Path(path).expanduser()
+    target = expanded(path)
     if target.exists():
         raise FileExistsError(f"{target} exists and is not overwritten; delete it or choose another name.")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -91,7 +92,7 @@ def write_multimodal(
     Raises:
         FileExistsError: if there is such a file: nothing is overwritten.
     """
-    target = Path(path).expanduser()
+    target = expanded(path)
     if target.exists():
         raise FileExistsError(f"{target} exists and is not overwritten; delete it or choose another name.")
     unfinished = target.with_name(f".{target.name}.part")

@@ -24,6 +24,7 @@ from torch import Tensor
 from objectscape.data.dataset import SceneDataset
 from objectscape.data.matched import MatchedOrder, pairs_of, reveal
 from objectscape.data.synthetic import captions
+from objectscape.files import expanded
 from objectscape.names import unknown
 from objectscape.scene import Multimodal, Spec
 
@@ -61,7 +62,7 @@ class SimpleShapesFolder(SceneDataset):
         matched: float = 1.0,
         matched_part: float = 0.75,
     ) -> None:
-        self.path, self.split, self.matched_part = Path(path).expanduser(), split, matched_part
+        self.path, self.split, self.matched_part = expanded(path), split, matched_part
         if not self.path.is_dir():
             raise FileNotFoundError(f"there is no folder {self.path}; unpack the published archive there")
         for name in domains:
@@ -188,7 +189,7 @@ def write_folder(
     """
     from objectscape.data.synthetic.simple_shapes_render import render
 
-    folder = Path(path).expanduser()
+    folder = expanded(path)
     if folder.exists():
         raise FileExistsError(f"{folder} exists and is not overwritten; choose another name.")
     for split, labels in splits.items():

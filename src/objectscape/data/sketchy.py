@@ -23,6 +23,7 @@ from objectscape.data.formats.opening import existing_folder
 from objectscape.data.formats.tfrecord import TFRecordFiles, parse_example
 from objectscape.data.geometry import resize_image
 from objectscape.data.gqn import decode_jpeg
+from objectscape.files import expanded
 from objectscape.names import unknown
 from objectscape.scene import Scene, Spec
 
@@ -125,7 +126,7 @@ def unpack(archives: str | os.PathLike[str], episodes: str | os.PathLike[str]) -
     Raises:
         ValueError: no archive, or one that is damaged.
     """
-    source, target = existing_folder(archives, "the folder of Sketchy's archives"), Path(episodes).expanduser()
+    source, target = existing_folder(archives, "the folder of Sketchy's archives"), expanded(episodes)
     found = sorted(source.glob("*.tar.bz2"))
     if not found:
         raise ValueError(

@@ -19,6 +19,7 @@ from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from objectscape.files import expanded
 from objectscape.names import unknown
 from objectscape.nn.inception_file import WEIGHTS_FILE, WEIGHTS_SHA256, WEIGHTS_URL
 
@@ -232,7 +233,7 @@ def fetch_file(
         progress: as in `fetch`.
         timeout: seconds without any data after which the connection counts as lost.
     """
-    target = Path(folder).expanduser() / file.path
+    target = expanded(folder) / file.path
     if target.exists():
         if file.sha256 is not None and _digest(target, "sha256").hex() != file.sha256:
             raise ValueError(f"{target} exists, but has another SHA-256 than {file.sha256}; delete it and fetch again.")

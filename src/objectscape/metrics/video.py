@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from objectscape.files import expanded
 from objectscape.metrics.generation import FrechetDistance, small_features
 from objectscape.nn.i3d import I3DFeatures, check_hash, load_i3d
 from objectscape.nn.lpips import LPIPS, AlexNetFeatures
@@ -68,7 +69,7 @@ def lpips(alexnet: str | Path, *, check: bool = True) -> LPIPS:
         FileNotFoundError: if there is no such file.
         ValueError: if a SHA-256 or the entries differ.
     """
-    path = Path(alexnet).expanduser()
+    path = expanded(alexnet)
     if not path.is_file():
         raise FileNotFoundError(
             f"no AlexNet weights at {path}. LPIPS needs torchvision's {' or '.join(ALEXNET_FILES.values())} (244 MB), "

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from objectscape.files import sha256_of
+from objectscape.files import expanded, sha256_of
 
 CLASSES, SIDE, SHORTEST = 400, 224, 9
 """Of the Kinetics weights; of a frame; the fewest frames that leave the two steps that the last pool needs."""
@@ -174,7 +174,7 @@ def load_i3d(path: str | Path, *, sha256: str | None = None) -> I3D:
         FileNotFoundError: if there is no such file.
         ValueError: if the SHA-256 or the entries differ, or the file needs unpickling.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     if not path.is_file():
         raise FileNotFoundError(
             f"no I3D weights at {path}. The Frechet video distance needs the public port of Kinetics-400 weights to "

@@ -103,22 +103,25 @@ def fit(config: DictConfig, run: RunFolder, *, resume: bool = False) -> nn.Modul
     if config.ema is not None:
         callbacks.insert(0, EMAWeightAveraging(decay=config.ema))
     with quiet_lightning():
-        trainer = pl.Trainer(
-            **(OmegaConf.to_container(config.trainer, resolve=True) | {"precision": precision.setting}),  # type: ignore
-            logger=_loggers(config, run, start if resume else None),
-            callbacks=callbacks,
-            plugins=[SafeCheckpointIO()],
-            default_root_dir=run.path,
-            check_val_every_n_epoch=None,
-            val_check_interval=max(1, config.every.validate) * (config.trainer.get("accumulate_grad_batches") or 1),
-            limit_val_batches=1.0 if config.every.validate else 0,
-            num_sanity_val_steps=0,
-            log_every_n_steps=config.every.log,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            inference_mode=False,  # iterative models take gradients inside their forward pass
-            use_distributed_sampler=False,  # the loaders know rank and world
-        )
+        try:
+            trainer = pl.Trainer(
+                **(OmegaConf.to_container(config.trainer, resolve=True) | {"precision": precision.setting}),  # type: ignore
+                logger=_loggers(config, run, start if resume else None),
+                callbacks=callbacks,
+                plugins=[SafeCheckpointIO()],
+                default_root_dir=run.path,
+                check_val_every_n_epoch=None,
+                val_check_interval=max(1, config.every.validate) * (config.trainer.get("accumulate_grad_batches") or 1),
+                limit_val_batches=1.0 if config.every.validate else 0,
+                num_sanity_val_steps=0,
+                log_every_n_steps=config.every.log,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                inference_mode=False,  # iterative models take gradients inside their forward pass
+                use_distributed_sampler=False,  # the loaders know rank and world
+            )
+        except (TypeError, AttributeError) as error:  # of a value of a type that it does not expect
+            raise ValueError(f"lightning.Trainer cannot be made: {error}") from error
         rank, world = trainer.global_rank, trainer.world_size
         train_loader = TrainLoader(
             train_data,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,17 @@ AT_LEAST = {
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 SHORT = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+
+CLUSTER = (
+    "SLURM_NTASKS",
+    "TORCHELASTIC_RUN_ID",
+    "WORLD_SIZE",
+    "MASTER_ADDR",
+    "NODE_RANK",
+    "LSB_JOBID",
+    "KUBERNETES_PORT",
+)
+"""Variables of the environment of which a process that is one of several machines' has at least one."""
 
 OURS = {
     "log_every_n_steps": "use every.log",
@@ -61,6 +73,9 @@ def check_settings(config: DictConfig) -> None:
         if name in config.trainer:
             raise ValueError(f"trainer.{name} is set by objectscape: {ours}")
     precision_of(config.trainer.get("precision"))
+    nodes = config.trainer.get("num_nodes", 1)
+    if nodes != 1 and not any(name in os.environ for name in CLUSTER):
+        raise ValueError(f"trainer.num_nodes={nodes}: start the run with srun or torchrun, or it would wait for ever")
     if config.ema is not None and not (isinstance(config.ema, float) and 0 < config.ema < 1):
         raise ValueError(f"ema={config.ema}: expected a decay between 0 and 1, such as 0.999, or null for none")
 

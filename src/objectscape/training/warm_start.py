@@ -8,7 +8,7 @@ from torch import nn
 
 from objectscape.checkpoints.native import WEIGHTS
 from objectscape.checkpoints.run_folder import RunFolder
-from objectscape.files import sha256_of
+from objectscape.files import expanded, sha256_of
 
 
 def warm_start(model: nn.Module, folder: str | Path) -> str:
@@ -27,7 +27,7 @@ def warm_start(model: nn.Module, folder: str | Path) -> str:
     Raises:
         FileNotFoundError, ValueError: if it is no run, or less than half of its weights fit.
     """
-    run = RunFolder.open(Path(folder).expanduser())
+    run = RunFolder.open(expanded(folder))
     source = run.load_model()
     weights, own = source.state_dict(), model.state_dict()
     names = ["", *(f"{name}." for name, _ in model.named_modules() if name)]

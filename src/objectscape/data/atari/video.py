@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ import torch
 from objectscape.data.dataset import SPLITS, SceneDataset
 from objectscape.data.folder import SUFFIXES, read_rgb
 from objectscape.data.formats.opening import existing_file
+from objectscape.files import expanded
 from objectscape.names import unknown
 from objectscape.scene import Scene, Spec
 
@@ -48,7 +48,7 @@ class VideoRecording(SceneDataset):
             raise ValueError(unknown("split", split, SPLITS))
         if frames < 1 or every < 1 or (count is not None and count < 1):
             raise ValueError(f"frames={frames}, every={every}, count={count}; expected at least 1 of each")
-        path = Path(source).expanduser()
+        path = expanded(source)
         self.path = path if path.is_dir() else existing_file(path, "a video, or a folder of frames")
         self.split, self.frames, self.every = split, frames, max(every, frames)
         length, size = 0, (0, 0)

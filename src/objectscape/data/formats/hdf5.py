@@ -37,6 +37,7 @@ from torch import Tensor
 from objectscape.data.clips import StoresFrames
 from objectscape.data.dataset import SceneDataset
 from objectscape.data.formats.opening import HDF5_SIGNATURE, PerProcess, existing_file, signature
+from objectscape.files import expanded
 from objectscape.names import did_you_mean
 from objectscape.scene import Multimodal, Scene, Spec
 
@@ -72,7 +73,7 @@ def write_hdf5(
         ValueError: if a split is empty.
         OSError: if the disk is full or not writable. Nothing is left behind then.
     """
-    target = Path(path).expanduser()
+    target = expanded(path)
     if target.exists():
         raise FileExistsError(f"{target} exists and is not overwritten; delete it or choose another name.")
     if not target.parent.is_dir():

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
+from objectscape.files import expanded
 from objectscape.names import did_you_mean
 
 
@@ -30,7 +31,7 @@ def existing_file(path: str | os.PathLike[str], kind: str) -> Path:
         FileNotFoundError: naming similar files of the same folder.
         ValueError: if it is a folder or empty.
     """
-    file = Path(path).expanduser()
+    file = expanded(path)
     if not file.exists():
         folder = file.parent
         if not folder.is_dir():
@@ -53,7 +54,7 @@ def existing_folder(path: str | os.PathLike[str], kind: str) -> Path:
         FileNotFoundError: if it does not exist, naming similar folders beside it.
         ValueError: if it is a file.
     """
-    folder = Path(path).expanduser()
+    folder = expanded(path)
     if not folder.exists():
         near = ""
         if folder.parent.is_dir():

@@ -12,6 +12,7 @@ from torch import nn
 
 from objectscape.contract import Generates
 from objectscape.evaluation.questions.question import Answer, Question, Score, lower
+from objectscape.files import expanded
 from objectscape.metrics.generation import FrechetDistance, fid, frechet_small
 from objectscape.nn.validation import check_at_least
 from objectscape.scene import Scene, Tensors
@@ -60,7 +61,7 @@ class Generate(Question):
         self.samples, self.batch_size = samples, batch_size
         self.metrics: dict[str, FrechetDistance] = {"frechet_small": frechet_small()}
         if inception is not None:
-            self.metrics["fid"] = fid(Path(inception).expanduser())
+            self.metrics["fid"] = fid(expanded(inception))
 
     @classmethod
     def applies(cls, model: nn.Module, batch: Tensors) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from objectscape.contract import Predicts, continue_clips, first_frames, see
 from objectscape.evaluation.questions.question import Answer, Question, Score, lower, neither
+from objectscape.files import expanded
 from objectscape.metrics.generation import FrechetDistance
 from objectscape.metrics.video import ClipFeatures
 from objectscape.nn.i3d import SHORTEST, I3DFeatures, check_hash, load_i3d
@@ -60,7 +61,7 @@ class Realism(Question):
         self.about: dict[str, dict[str, Any]] = {"frechet_clips": {"network": "objectscape's (not an FVD)"}}
         if i3d is not None:
             self.networks["fvd"] = I3DFeatures(load_i3d(i3d, sha256=i3d_sha256))
-            digest = check_hash(Path(i3d).expanduser(), i3d_sha256)
+            digest = check_hash(expanded(i3d), i3d_sha256)
             self.about["fvd"] = {"network": "I3D, Kinetics-400", "file": Path(i3d).name, "sha256": digest}
         self.distances: dict[str, FrechetDistance] = {}
         for name, network in self.networks.items():
