@@ -20,7 +20,6 @@ from omegaconf.errors import OmegaConfBaseException
 from objectscape import building, signatures
 from objectscape.files import read_yaml
 from objectscape.names import did_you_mean, unknown
-from objectscape.training.settings import OURS
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 GROUPS = ("recipe", "model", "data", "training")
@@ -295,10 +294,7 @@ def _check(config: DictConfig, override: Override, word: str) -> str:
     if leaf in accepted:
         _check_type(path, accepted[leaf], override, _annotation(target, kind, leaf))
         return f"++{word}"
-    known = sorted(
-        {*(str(key) for key in node if not str(key).startswith("_")), *accepted}
-        - {"split", "params", *(OURS if kind == "trainer" else ())}
-    )
+    known = sorted({*(str(key) for key in node if not str(key).startswith("_")), *accepted} - {"split", "params"})
     near = _elsewhere(config, leaf) or did_you_mean(leaf, known)
     raise ValueError(f"unknown option {path!r}." + (near if near else f" Options there: {', '.join(known)}"))
 
