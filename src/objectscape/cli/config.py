@@ -302,10 +302,10 @@ def _check(config: DictConfig, override: Override, word: str) -> str:
 def _elsewhere(config: DictConfig, leaf: str) -> str:
     """Where an option of this very name is: " Did you mean 'optimizer.lr'?" for lr; "" if nowhere."""
     places = [leaf] if leaf in config and not isinstance(config[leaf], DictConfig) else []
-    for part, node in config.items():
-        if isinstance(node, DictConfig) and part != "expected":
+    for part, node in ((str(key), node) for key, node in config.items() if key != "expected"):
+        if isinstance(node, DictConfig):
             target = "lightning.pytorch.Trainer" if part == "trainer" else node.get("_target_")
-            known = arguments(target, str(part if part == "trainer" else building.kind_at(str(part)) or ""))
+            known = arguments(target, part if part == "trainer" else building.kind_at(part) or "")
             places += [f"{part}.{leaf}"] if leaf in node or leaf in known else []
     return f" Did you mean {' or '.join(map(repr, places))}?" if places else ""
 
