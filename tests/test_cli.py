@@ -338,6 +338,28 @@ def test_show_takes_any_picture(run: Path, tmp_path: Path, capsys: pytest.Captur
     assert "missing.png" in fails(capsys, "show", str(run), str(tmp_path / "missing.png"))
 
 
+def test_a_figure_stays_unless_the_same_is_asked_again(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    shutil.rmtree(copy / "figures", ignore_errors=True)
+    (tmp_path / "other").mkdir()
+    for i, picture in enumerate((tmp_path / "a.png", tmp_path / "other" / "a.png")):
+        Image.new("RGB", (35, 35), (200 * i, 30, 30)).save(picture)
+    names = "decomposition-tetrominoes-test", "decomposition-a"
+    for words in (
+        ["-n", "2"],
+        ["-n", "2", "--first", "1"],
+        ["-n", "2"],
+        [tmp_path / "a.png"],
+        [tmp_path / "other/a.png"],
+    ):
+        before = {file: file.read_bytes() for file in copy.glob("figures/dec*.png")}
+        assert main(["show", str(copy), *map(str, words)]) == 0
+        assert all(file.read_bytes() == content for file, content in before.items())
+    expected = {f"{name}{number}.png" for name in names for number in ("", "-2")}
+    assert {file.name for file in copy.glob("figures/dec*.png")} == expected
+
+
 def test_show_a_data_set(tmp_path: Path) -> None:
     out = tmp_path / "data.png"
     assert main(["show", "data=colored_shapes", "-n", "3", "--out", str(out)]) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,23 +30,30 @@ PICTURES, STATES = 8, 64
 
 
 def show_domains(
-    run: RunFolder, model: nn.Module, batch: Multimodal, kinds: list[str], options: argparse.Namespace
+    run: RunFolder,
+    model: nn.Module,
+    batch: Multimodal,
+    kinds: list[str],
+    options: argparse.Namespace,
+    place: Callable[[str], Path],
 ) -> int:
-    """Pictures of a workspace or of one of its domains: what it draws, and a map of its states."""
+    """Pictures of a workspace or of one of its domains: what it draws, and a map of its states.
+
+    `place` says where a picture goes that is called so.
+    """
     for kind in kinds:
         if kind == "decomposition":
             rows = redrawn(model, batch[: options.n or PICTURES])
             stem = "reconstruction" if isinstance(model, Embeds) else "translation"
             pictures = torch.cat([torch.cat(list(images), 2) for images in rows.values()], 1).permute(1, 2, 0)
-            path = Path(options.out) if options.out else run.figures / f"{stem}.png"
-            print(save_image(pictures.numpy().repeat(4, 0).repeat(4, 1), path))
+            print(save_image(pictures.numpy().repeat(4, 0).repeat(4, 1), place(stem)))
             note(f"rows from the top: {', '.join(rows)}")
         elif kind == "objects" and isinstance(model, Translates) and _seen(model, batch):
             figure = caption_figure(states_figure(model, batch, options), about(run, model, f"split {options.split}"))
-            print(save_figure(figure, options.out or run.figures / "states.png"))
+            print(save_figure(figure, place("states")))
         elif kind == "weights" and hasattr(model, "selection"):
             figure = caption_figure(weights_figure(model, batch, options), about(run, model, f"split {options.split}"))
-            print(save_figure(figure, options.out or run.figures / "weights.png"))
+            print(save_figure(figure, place("weights")))
         elif len(kinds) == 1:
             raise ValueError(
                 f"--{kind} is for models of scenes; of a workspace there are translations, --objects and --weights"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import itertools
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,7 +37,7 @@ from objectscape.evaluation.questions.detect import find, visible_objects
 from objectscape.evaluation.report import write_readme
 from objectscape.evaluation.results import file_name
 from objectscape.evaluation.traversals import Latents, activeness, infer_latents
-from objectscape.files import ANIMATIONS, FIGURE_FORMATS, write_text
+from objectscape.files import ANIMATIONS, FIGURE_FORMATS, read_json, write_text
 from objectscape.metrics.activeness import latent_ranges, traversal_limits
 from objectscape.metrics.detection import CONFIDENT, match_labels
 from objectscape.nn.spatial_transformer import extract, where_of
@@ -98,6 +100,8 @@ class Show:
     """Names of the scenes' labels, where the data tell."""
     known: tuple[str, ...] = ()
     """What is to be said of the model before its pictures."""
+    question: str = ""
+    """What was asked: words and options."""
 
     def save(self, figure: Figure, path: Path, *, about: str | None = None) -> None:
         """Write a figure with what it is about below it, and say where."""
@@ -120,9 +124,11 @@ class Show:
         """The scenes have a time axis."""
         return self.scene.image.ndim == 5
 
-    def path(self, stem: str, suffix: str = ".png") -> Path:
-        """Where a picture goes."""
-        return self.options.out or self.run.figures / f"{stem}-{self.name}{suffix}"
+    def path(self, stem: str, suffix: str = ".png", mark: str = "") -> Path:
+        """Where a picture goes; `mark` tells those of one kind apart."""
+        if self.options.out:
+            return self.options.out.with_stem(self.options.out.stem + mark)
+        return free_figure(self.run.figures, f"{stem}-{self.name}{mark}", suffix, self.question)
 
     def wants(self, *suffixes: str) -> bool:
         """Is a file of this kind asked for? Without --out, every kind is."""
@@ -134,6 +140,21 @@ class Show:
         if not count:
             raise ValueError("pictures of pairs need at least two scenes")
         return self.scene[0 : 2 * count : 2], self.scene[1 : 2 * count : 2]
+
+
+QUESTION = ("split", "first", "n", "seed", "context", "dimensions", "steps", "range", "images", "map")
+"""Options of `show` that change a picture."""
+ASKED = "asked.json"
+
+
+def free_figure(folder: Path, name: str, suffix: str, question: str) -> Path:
+    """FOLDER/NAME.SUFFIX, with a number if a figure of that name answers another question: it stays."""
+    record = folder / ASKED
+    asked = read_json(record) if record.is_file() else {}
+    names = (f"{name}{f'-{i}' if i > 1 else ''}{suffix}" for i in itertools.count(1))
+    free = next(n for n in names if not (folder / n).is_file() or asked.get(n, question) == question)
+    write_text(record, json.dumps({**asked, free: question}, indent=0))
+    return folder / free
 
 
 def show_data(settings: list[str], options: argparse.Namespace) -> int:
@@ -171,8 +192,14 @@ def show_run(paths: list[Path], settings: list[str], kinds: list[str], options: 
         most = max(DEFAULTS[kind] if options.n is None else options.n * SCENES[kind] for kind in kinds)
         scene = dataset.batch(_numbers(options.first, most, len(dataset)))
         name = f"{file_name(dataset.spec.name)}-{options.split}"
+    asked = {key: str(getattr(options, key, None)) for key in QUESTION}
+    question = json.dumps([*sorted(settings), *(printable(path.resolve()) for path in paths[1:]), asked])
     if isinstance(scene, Multimodal):
-        return show_domains(run, model, scene, kinds, options)
+
+        def place(stem: str) -> Path:
+            return options.out or free_figure(run.figures, stem, ".png", question)
+
+        return show_domains(run, model, scene, kinds, options, place)
     shown = [word.removeprefix("data.") for word in settings if not word.startswith(("data=", "data.path="))]
     if own:
         data = ", ".join(printable(path.name) for path in paths[1:])
@@ -180,7 +207,8 @@ def show_run(paths: list[Path], settings: list[str], kinds: list[str], options: 
         data = f"{dataset.spec.name} ({options.split}) from {options.first}" + "".join(f", {word}" for word in shown)
     name = "-".join([name, *map(file_name, shown)])
     scene = scene.to(options.device)
-    show = Show(run, model, replace(scene, image=scene.pixels), name, data_words, own, options, data, fps, classes)
+    pixels = replace(scene, image=scene.pixels)
+    show = Show(run, model, pixels, name, data_words, own, options, data, fps, classes, question=question)
     for kind in kinds:
         if options.all and kind == "video" and not show.clips:
             continue
@@ -313,8 +341,7 @@ def draw_traversals(show: Show) -> None:
         labels = [f"{dimension_label(moved[0], m)}\nactiveness {active[d]:.2g}" for m, d in enumerate(dims)]
         mark = "" if len(scenes) == 1 else f"-{options.first + i}"
         for suffix in (".png", ".gif"):
-            path = show.path("traversals", suffix)
-            path = path.with_stem(path.stem + mark)
+            path = show.path("traversals", suffix, mark)
             if path.suffix.lower() in ANIMATIONS:
                 colors = colors_of_slots(drawn.masks, scene.segments)[0]
                 show.film(traversal_frames(moved, colors=colors), path, fps=6)
