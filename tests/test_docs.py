@@ -7,6 +7,7 @@ settings are checked without being run.
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import shlex
@@ -21,7 +22,8 @@ import pytest
 import torch
 import yaml
 
-from benchmarks.result_tables import MARKED, RESULTS, table, with_tables
+from benchmarks.result_tables import MARKED, RESULTS, collect, table, with_tables
+from objectscape.checkpoints.run_folder import RunFolder
 from objectscape.cli import VERBS, main
 from objectscape.cli import config as configs
 from objectscape.cli.data import MAKERS
@@ -294,3 +296,19 @@ def test_a_table_of_results_has_the_worst_run() -> None:
         "| baseline | 0.100 | - |",
     ]
     assert table(results, ["ari"], by_recipe=True).splitlines()[2] == "| a | 2 | 0.600 ± 0.14 |"
+
+
+def test_results_are_collected_from_evaluated_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tmp_path / "run"
+    words = ["recipe=instance_coloring/tiny", "data.count=8", "batch_size=2", "trainer.max_steps=1", "model.width=8"]
+    words += ["every.picture=0", "every.validate=0", "loggers.tensorboard=false", f"run_dir={run}", "seed=7"]
+    assert main(["train", *words]) == 0
+    assert main(["evaluate", str(run), "--images", "2", "--no-latents"]) == 0
+    (row,) = collect([RunFolder.open(run)])["rows"]
+    assert (row["recipe"], row["seed"], row["images"], row["step"]) == ("instance_coloring/tiny", 7, 2, 1)
+    assert {"ari_fg", "mse"} <= row["scores"].keys() & row["baseline"].keys()
+    page = "a\n<!-- results: x (ari_fg; recipes) -->\nold\n<!-- end of results -->\nb"
+    monkeypatch.setattr("benchmarks.result_tables.RESULTS", tmp_path)
+    (tmp_path / "x.json").write_text(json.dumps(collect([RunFolder.open(run)])))
+    assert "| instance_coloring/tiny | 1 |" in with_tables(page)
+    assert "old" not in with_tables(page)
