@@ -202,7 +202,7 @@ def from_file(path: Path, words: list[str]) -> DictConfig:
     if not path.is_file():
         raise FileNotFoundError(f"there is no configuration {path}")
     config = read_yaml(path)
-    lacking = [part for part in ("model", "data", "trainer") if config.get(part) is None]
+    lacking = [part for part in ("model", "data", "trainer") if not isinstance(config.get(part), DictConfig)]
     if lacking:
         raise ValueError(f"{path} has no {' and no '.join(lacking)}: it is not, or not all of, a run's configuration")
     config.run_dir = None  # that folder is taken

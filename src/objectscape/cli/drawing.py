@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,6 +43,7 @@ from objectscape.metrics.activeness import latent_ranges, traversal_limits
 from objectscape.metrics.detection import CONFIDENT, match_labels
 from objectscape.nn.spatial_transformer import extract, where_of
 from objectscape.scene import Decomposition, Multimodal, Scene
+from objectscape.training.logs import read_csv
 from objectscape.viz import (
     caption_figure,
     caption_frames,
@@ -262,13 +264,20 @@ def draw_decomposition(show: Show) -> None:
         show.film(training_progress(run.figures / "training"), run.figures / "training.gif", fps=4, hold=2)
 
 
+def _finite(text: str) -> bool:
+    try:
+        return math.isfinite(float(text or "nan"))
+    except ValueError:
+        return False
+
+
 def draw_curves(show: Show) -> None:
     """Headline scores of the validation, then the losses; what else was logged stands in metrics.csv."""
     log = show.run.path / "metrics.csv"
-    with log.open() as file:
-        columns = file.readline().strip().split(",")
-    better = curve_keys(columns)
-    if not better:
+    rows = read_csv(log)
+    columns = list(rows[0]) if rows else []
+    better = curve_keys(name for name in columns if any(_finite(row[name]) for row in rows))
+    if not better:  # nothing was logged, or the run has diverged
         return
     figure = learning_curves(log, keys=list(better), better=better)
     others = len(columns) - 1 - len(better)

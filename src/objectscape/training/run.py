@@ -180,7 +180,7 @@ def fit(config: DictConfig, run: RunFolder, *, resume: bool = False) -> nn.Modul
         limits = " ".join(f"trainer.{key}={value}" for key, value in config.trainer.items() if str(key) in LIMITS)
         if trainer.is_global_zero:
             run.write_status(before["state"] if resume else "failed", step=start, reason="no step was made", **how)
-        raise ValueError(f"no step was made: {limits or 'the settings of trainer'} leave none to make")
+        raise ValueError(f"no step was made: with {limits or 'these settings of trainer'} there is none to make")
     if trainer.is_global_zero:
         finished = trainer.global_step >= config.trainer.max_steps
         if finished:
@@ -243,6 +243,11 @@ def _maker(description: DictConfig, *, fused: bool) -> Callable[..., torch.optim
     cls, options = resolve(description, "optimizer")
     if fused and cls in (torch.optim.Adam, torch.optim.AdamW) and not {"foreach", "differentiable"} & options.keys():
         options = {"fused": True, **options}
+    try:
+        cls([nn.Parameter(torch.zeros(1))], **options)
+    except Exception as error:  # each optimizer checks its options in its own way, some by failing
+        given = " ".join(f"{key}={value}" for key, value in options.items())
+        raise ValueError(f"{cls.__name__} cannot be made with {given}: {error}") from error
     return partial(cls, **options)
 
 

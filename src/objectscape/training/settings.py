@@ -18,6 +18,14 @@ AT_LEAST = {
 }  # fmt: skip
 """Smallest value of settings that count something."""
 
+NEEDED = (
+    "batch_size", "seed", "storage", "workers", "compile", "strict", "groups", "trainer.max_steps", "every.log",
+    "every.checkpoint", "every.validate", "every.picture", "validation.images", "validation.batch_size",
+    "validation.pictures", "loggers.tensorboard",
+)  # fmt: skip
+"""Settings that every run has a value of."""
+PRESENT = ("optimizer", "schedule", "ema", "geco")
+"""Settings that may be null."""
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 SHORT = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
@@ -58,6 +66,12 @@ OURS = {
 
 def check_settings(config: DictConfig) -> None:
     """Raise ValueError for a setting of recipes/config.yaml that is out of its range."""
+    lacking = [name for name in NEEDED if OmegaConf.select(config, name) is None]
+    lacking += [name for name in PRESENT if name not in config]
+    if lacking:
+        raise ValueError(
+            f"the configuration has no {', '.join(lacking)}: it is damaged, or a part of it is set to null"
+        )
     stages_of(config.batch_size)
     for name, least in AT_LEAST.items():
         value = OmegaConf.select(config, name)
