@@ -20,6 +20,9 @@ from safetensors.torch import load_file, save_file
 import objectscape
 from objectscape.checkpoints.native import WEIGHTS, read_config
 from objectscape.checkpoints.run_folder import RunFolder
+from objectscape.cli import config as configs
+from objectscape.data.building import data_of
+from objectscape.data.latents import LATENT
 from objectscape.evaluation.questions import QUESTIONS
 from objectscape.evaluation.results import number
 from objectscape.files import read_json, sha256_of, write_text
@@ -32,7 +35,13 @@ def main(run: str, name: str, *others: str) -> None:
     card = read_json(target / "card.json")
     config = source.config()
     config.run_dir = None
-    if "path" in config.data:
+    seen = Path(run)  # the data of the scores
+    if config.data["_target_"].endswith(".Latents"):  # of a workspace: the data that they are latents of
+        seen, entries = target, {"attr", *(entry.removesuffix(LATENT) for entry in config.data.domains)}
+        name_of_data = read_config(source.model_folder)["data"]["name"]
+        config.data = data_of(configs.load([f"data={name_of_data}", f"data.domains=[{','.join(sorted(entries))}]"]))
+        del config.model.domains  # model/config.json describes them
+    elif "path" in config.data:
         config.data.path = Path(config.data.path).name
     write_text(target / "config.yaml", OmegaConf.to_yaml(config))
     (target / "model").mkdir(exist_ok=True)
@@ -44,7 +53,7 @@ def main(run: str, name: str, *others: str) -> None:
     scores = []
     for folder in (target, source.path):
         ask = [QUESTIONS[question](**options) for question, options in card["ask"].items()]
-        found = objectscape.evaluate(objectscape.load(folder), Path(run), images=card["images"], ask=ask)
+        found = objectscape.evaluate(objectscape.load(folder), seen, images=card["images"], ask=ask)
         scores.append({score: round(found[score].mean, 5) for score in card["show"]})
     results = [evaluation_of(Path(path), card["show"]) for path in (run, *others)]
     spread = {}
@@ -52,7 +61,9 @@ def main(run: str, name: str, *others: str) -> None:
         values = [result["scores"][score]["mean"] for result in results]
         deviation = statistics.stdev(values) if len(values) > 1 else None
         spread[score] = [round(statistics.mean(values), 5), deviation and round(deviation, 5), len(values)]
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True, cwd=HERE
+    )
     card |= {
         "recipe": config.name,
         "seed": config.seed,

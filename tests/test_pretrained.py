@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import objectscape
 from objectscape import pretrained
@@ -81,6 +83,21 @@ def test_commands_take_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert propose(["show", "pretrained/inst"]) == [first]
     assert main(["show", "pretrained/tetrominos"]) == 1
     assert f"Did you mean {pretrained.FIRST!r}" in capsys.readouterr().err
+
+
+def test_the_workspace_draws_what_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    from benchmarks.free_sentences import judge, seen
+
+    monkeypatch.chdir(tmp_path)
+    name, sentence = "pretrained/workspace-simple_shapes", "a small red egg at the top left"
+    assert main(["translate", name, "--from", "text", sentence, "--to", "image.png"]) == 0
+    with Image.open("image.png") as file:
+        picture = torch.from_numpy(np.asarray(file)[4::8, 4::8].copy()).permute(2, 0, 1)
+    assert judge(seen(picture), [sentence, "egg", [0, 2], "red"])["all"]
+    Image.fromarray(picture.permute(1, 2, 0).numpy()).save("small.png")
+    capsys.readouterr()
+    assert main(["translate", name, "--from", "image", "small.png", "--to", "attributes"]) == 0
+    assert capsys.readouterr().out.startswith("egg ")
 
 
 def test_the_page_tells_what_the_cards_tell() -> None:
