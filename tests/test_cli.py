@@ -109,6 +109,7 @@ def test_a_mistake_is_answered_in_words(
     ("words", "answer"),
     [
         (["data", "make", "folder", "n=8"], "use `objectscape data convert folder`"),
+        (["data", "make", "tetrominoes", "path=x.zip"], "x.zip: the name must end in .h5, .hdf5"),
         (["data", "make", "tetrominoes", "n=many"], "n=many: expected a number of scenes"),
         (["data", "make", "tetrominoes", "train=-8"], "train=-8: expected a number of scenes"),
         (["data", "convert", "tetrominoes", "source=x"], "use `objectscape data make tetrominoes`"),

@@ -13,7 +13,7 @@ from rich.table import Table
 from objectscape.building import trust
 from objectscape.cli import config as configs
 from objectscape.cli.common import HelpText, build_split, console, errors
-from objectscape.files import expanded
+from objectscape.files import check_suffix, expanded
 
 if TYPE_CHECKING:
     from objectscape.scene import Spec
@@ -214,7 +214,9 @@ def _count(key: str, text: str) -> int:
 
 
 def _target(settings: dict[str, str], name: str) -> Path:
-    return expanded(settings.pop("path", f"{name}.h5"))
+    target = expanded(settings.pop("path", f"{name}.h5"))
+    check_suffix(target, (".h5", ".hdf5"))
+    return target
 
 
 def _write(target: Path, splits: dict, seed: int | None, reader: str = "hdf5") -> int:
