@@ -44,7 +44,13 @@ def test_what_is_named_is_kept_and_the_rest_is_drawn() -> None:
 
 
 def test_a_full_sentence_stays_as_it_is() -> None:
-    tokens = torch.from_numpy(captions.tokenize("a yellow egg at the top")).unsqueeze(0)
+    tokens = torch.from_numpy(captions.tokenize("a yellow egg at the top pointing to the left")).unsqueeze(0)
     rows = torch.tensor([[1.0, 16.0, 22.0, 10.0, 0.0, *YELLOW]])
     words, _ = say_in_full(tokens, lambda _: (rows, torch.ones(1, 5, dtype=torch.bool)), 3, random.Random(0))
     assert torch.equal(words, tokens.expand(3, -1))
+
+
+def test_a_direction_is_named_by_its_word_alone() -> None:
+    tokens = torch.from_numpy(captions.tokenize("at the top right, a yellow egg")).unsqueeze(0)
+    words, _ = say_in_full(tokens, lambda t: (understand(t)[0], torch.ones(len(t), 5).bool()), 8, random.Random(0))
+    assert len({captions.words_of(row) for row in words.tolist()}) == 8

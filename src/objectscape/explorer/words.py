@@ -161,9 +161,9 @@ class WordsSession:
         if "text" not in self.known:
             raise ValueError(f"this workspace does not read text; it knows {', '.join(self.known)}")
         tokens = torch.from_numpy(captions.tokenize(sentence)).unsqueeze(0).to(self.device)
-        domain = self.model.domain("t")
-        said = domain.understand(tokens)[1]
-        return say_in_full(tokens, domain.understand, 1 if said.all() else MEANINGS, rng)
+        words, rows = say_in_full(tokens, self.model.domain("t").understand, MEANINGS, rng)
+        n = 1 if torch.equal(words, words[:1].expand_as(words)) else MEANINGS  # a full sentence means one thing
+        return words[:n], rows[:n]
 
 
 def _row(values: Any) -> Tensor:

@@ -18,6 +18,9 @@ WORDINGS = 64
 SPREAD = (0.0, 1.5, 1.5, 0.0, 0.0, 40.0, 40.0, 40.0)
 """How far the attributes of a caption that is tried may be from what was understood: pixels, radians, 0..255."""
 
+POINTING, ROTATION = "pointing", 1
+"""Every phrase of a direction has this word: "at the top right" alone is a place."""
+
 
 def say(rows: Tensor, rng: random.Random) -> Tensor:
     """(n, L) words of full captions of (n, 8) attribute rows."""
@@ -46,6 +49,7 @@ def say_in_full(
         (n, L) words; (n, 8) attribute rows, as they are understood.
     """
     rows, said = (found.cpu() for found in understand(tokens))
+    said[:, ROTATION] &= POINTING in captions.words_of(tokens[0].tolist())
     if said.all():
         return tokens.expand(n, -1), rows.expand(n, -1)
     others: Any = SimpleShapes(count=n, seed=rng.randrange(2**31), domains=["attr"]).batch(range(n))
