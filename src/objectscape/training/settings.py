@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from objectscape.nn.ramps import Stages
 AT_LEAST = {
     "workers": 0, "trainer.max_steps": 1, "every.log": 1, "every.checkpoint": 1, "every.validate": 0,
     "every.picture": 0, "validation.images": 1, "validation.batch_size": 1, "validation.pictures": 1,
-    "trainer.accumulate_grad_batches": 1, "seed": 0, "data.seed": 0,
+    "trainer.accumulate_grad_batches": 1, "schedule.warmup": 0, "seed": 0, "data.seed": 0,
 }  # fmt: skip
 """Smallest value of settings that count something."""
 
@@ -83,6 +84,12 @@ def check_settings(config: DictConfig) -> None:
         if config.get(name) is None:
             constant = "; a constant rate is schedule._target_=objectscape.training.schedules.Constant"
             raise ValueError(f"{name}=null: a run needs one{constant if name == 'schedule' else ''}")
+    rate = config.optimizer.get("lr")
+    if isinstance(rate, float) and not (rate >= 0 and math.isfinite(rate)):
+        raise ValueError(f"optimizer.lr={rate}: expected a finite number, at least 0")
+    for name in ("max_epochs", "limit_train_batches"):
+        if config.trainer.get(name) == 0:
+            raise ValueError(f"trainer.{name}={config.trainer[name]}: no step would be made")
     for name, ours in OURS.items():
         if name in config.trainer:
             raise ValueError(f"trainer.{name} is set by objectscape: {ours}")
