@@ -32,32 +32,30 @@ MARKED = re.compile(r"(<!-- results: (\S+) \(([^);]+)(; recipes)?\) -->\n).*?(<!
 
 
 def collect(runs: Sequence[RunFolder]) -> dict[str, Any]:
-    """What the evaluations of runs say, with what is needed to read and to repeat them."""
+    """What evaluations of runs on their own data say, with what is needed to read and to repeat them."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
     rows, labels = [], {}
     for run in runs:
         config, status = run.config(), run.status()
-        for evaluation, content in read_results(run).items():
-            labels |= {name: (about["label"], about["better"]) for name, about in headline_of(content).items()}
-            rows.append(
-                {
-                    "recipe": config.name,
-                    "seed": config.seed,
-                    "evaluation": evaluation,
-                    "images": content["images"],
-                    "step": content.get("step", status.get("step")),
-                    "seconds": status.get("seconds"),
-                    "precision": status.get("precision"),
-                    "threads": status.get("threads"),
-                    "scores": {name: round(content["scores"][name]["mean"], 6) for name in headline_of(content)},
-                    "baseline": {
-                        name: round(content["baseline"][name]["mean"], 6)
-                        for name in headline_of(content)
-                        if name in content.get("baseline", {})
-                    },
-                }
-            )
-    rows.sort(key=lambda row: (row["recipe"], row["seed"], row["evaluation"]))
+        evaluation, content = min(read_results(run).items(), key=lambda item: len(item[0]))  # on the run's own data
+        scores = headline_of(content)
+        labels |= {name: (about["label"], about["better"]) for name, about in scores.items()}
+        baseline = content.get("baseline", {})
+        rows.append(
+            {
+                "recipe": config.name,
+                "seed": config.seed,
+                "evaluation": evaluation,
+                "images": content["images"],
+                "step": content.get("step", status.get("step")),
+                "seconds": status.get("seconds"),
+                "precision": status.get("precision"),
+                "threads": status.get("threads"),
+                "scores": {name: round(content["scores"][name]["mean"], 6) for name in scores},
+                "baseline": {name: round(baseline[name]["mean"], 6) for name in scores if name in baseline},
+            }
+        )
+    rows.sort(key=lambda row: (row["recipe"], row["seed"]))
     told = {"commit": commit.stdout.strip(), "machine": machine()}
     return {**told, "labels": labels, "rows": rows}
 
