@@ -299,7 +299,7 @@ def test_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatc
         lower = np.asarray(film.convert("RGB"))[96:]
     assert len(np.unique(lower.reshape(-1, 3), axis=0)) >= 3  # segments, in colors
     assert main(["show", "data=shapestacks_like", "data.image_size=32", "-n", "1", "--out", "still.gif"]) == 1
-    assert "time axis" in capsys.readouterr().err
+    assert "has still images; a film needs clips" in capsys.readouterr().err
 
 
 def measure(n: int, seconds: int = 5) -> None:

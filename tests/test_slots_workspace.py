@@ -156,7 +156,7 @@ def test_from_scenes_to_sentences(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(["translate", "w", *said[:3], "--from", "attributes", "egg", "--to", "text"]) == 1
     assert "one domain at a time" in capsys.readouterr().err
     assert main(["latents", "sc", "data=simple_shapes", "out=x.h5"]) == 1
-    assert "nothing is said" in capsys.readouterr().err
+    assert "simple_shapes has domains, not scenes" in capsys.readouterr().err
     one = {"train": {"slots_latent": latents[0], "attr": rows[0].repeat(2, 0)[:5]}}
     write_latents("rows.h5", one, origin={}, fields={}, name="objects")
     assert main([*train, "data.path=rows.h5", "data.domains=[slots_latent,attr]", "run_dir=x"]) == 1

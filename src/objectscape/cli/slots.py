@@ -89,6 +89,11 @@ def _slots_of_split(model: nn.Module, dataset: SceneDataset, split: str, images:
     torch.manual_seed(0)  # of models that draw their first slots
     parts: dict[str, list[np.ndarray]] = {}
     for scene in track(loader, description=split, total=len(loader), console=errors, transient=True):
+        if not isinstance(scene, Scene):
+            raise ValueError(
+                f"{dataset.spec.name} has domains, not scenes, which {type(model).__name__} reads; scenes of several "
+                "shapes with their attributes are data=simple_shapes_scenes"
+            )
         with posterior_means():
             output: Decomposition = see(model, scene)
         clips = scene.image.ndim == 5
