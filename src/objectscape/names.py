@@ -1,9 +1,11 @@
-"""Near matches for mistyped names."""
+"""The names of splits, and near matches for mistyped names."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+
+SPLITS = ("train", "val", "test")
 
 
 def near_matches(name: str, known: Iterable[str]) -> list[str]:

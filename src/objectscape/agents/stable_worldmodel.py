@@ -163,5 +163,5 @@ class SolverModel(nn.Module):
                 f"the model acts, but info has no 'action_history' (B, S, {frames - 1}, {width}): the actions between "
                 "the frames of 'pixels'"
             )
-        none = torch.zeros(batch, 1, width, device=pixels.device)  # leads on from the last frame
-        return Scene(image=pixels, actions=none if actions is None or frames == 1 else torch.cat([actions, none], 1))
+        last = torch.zeros(batch, 1, width, device=pixels.device)  # leads on from the last frame
+        return Scene(image=pixels, actions=last if actions is None or frames == 1 else torch.cat([actions, last], 1))

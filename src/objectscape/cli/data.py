@@ -14,6 +14,7 @@ from objectscape.building import trust
 from objectscape.cli import config as configs
 from objectscape.cli.common import HelpText, build_split, console, errors
 from objectscape.files import check_suffix, expanded
+from objectscape.names import SPLITS
 
 if TYPE_CHECKING:
     from objectscape.scene import Spec
@@ -138,8 +139,6 @@ def make(name: str, settings: dict[str, str]) -> int:
     if "count" not in configs.arguments(_config(name, {})._target_, "data"):
         raise ValueError(f"{name} is read from files, not rendered; use `objectscape data convert {name}`")
     target = _target(settings, reader)
-    from objectscape.data.dataset import SPLITS
-
     counts: dict[str, int | None] = {split: _count(split, settings.pop(split)) for split in SPLITS if split in settings}
     if "n" in settings or not counts:  # the other splits have their usual counts, None here
         train = _count("n", settings.pop("n")) if "n" in settings else None
@@ -192,8 +191,6 @@ def convert(name: str, settings: dict[str, str]) -> int:
     settings["path"] = settings.pop("source")
     if "check" in configs.arguments(_config(name, settings)._target_, "data"):
         settings.setdefault("check", "true")
-    from objectscape.data.dataset import SPLITS
-
     splits = {}
     for split in SPLITS:
         dataset = build_split(_config(name, settings), split)

@@ -11,11 +11,11 @@ from rich.progress import Progress
 from objectscape.checkpoints.run_folder import RunFolder
 from objectscape.cli.common import HelpText, at_least, build_split, console, data_config, errors, trained_size
 from objectscape.files import check_suffix, expanded, sha256_of
+from objectscape.names import SPLITS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-SPLITS = ("train", "val", "test")
 HDF5 = (".h5", ".hdf5")
 PIECE = 512
 PARTNER = "_partner"

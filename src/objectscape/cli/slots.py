@@ -17,7 +17,7 @@ from objectscape.check import check_fit
 from objectscape.cli.common import build_split, console, errors
 from objectscape.contract import see
 from objectscape.data.loading import EvalLoader
-from objectscape.files import check_suffix, replacing
+from objectscape.files import replacing
 from objectscape.metrics.segmentation import contingency, match_objects
 from objectscape.nn.distributions import posterior_means
 from objectscape.scene import Decomposition, Scene
@@ -25,7 +25,6 @@ from objectscape.scene import Decomposition, Scene
 if TYPE_CHECKING:
     from objectscape.data.dataset import SceneDataset
 
-SUFFIXES = (".npz", ".csv", ".h5", ".hdf5")
 BATCH = 64
 LEAST_IOU = 0.1
 """Overlap below which a slot stands for no object."""
@@ -37,7 +36,7 @@ def write_slots(model: nn.Module, config: DictConfig, target: Path, *, splits: l
     Args:
         model: decomposes; in evaluation mode.
         config: a recipe's `data`.
-        target: ends in one of `SUFFIXES`.
+        target: ends in .npz, .csv, .h5 or .hdf5.
         splits: their names; those of no scenes are left out.
         images: the first ones of each split; None for all.
     """
@@ -105,7 +104,7 @@ def _slots_of_split(model: nn.Module, dataset: SceneDataset, split: str, images:
 
 
 def _write(file: Path, tables: Mapping[str, Mapping[str, np.ndarray]]) -> None:
-    suffix = check_suffix(file, SUFFIXES)
+    suffix = file.suffix.lower()
     arrays = {f"{split}/{name}": values for split, table in tables.items() for name, values in table.items()}
     if suffix == ".npz":
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]

@@ -145,7 +145,7 @@ def _read_text(sentence: str, n: int, rng: random.Random, domain: Any) -> Tensor
             f"the workspace's text domain is a {type(domain).__name__}, which reads no words; train one with "
             "recipe=workspace/text"
         )
-    return say_in_full(tokens, domain.understand, n, rng)[0]
+    return say_in_full(tokens, domain.understand, n, rng)[0].expand(n, -1)
 
 
 def _read_image(path: str, n: int, rng: random.Random, domain: Any) -> Tensor:

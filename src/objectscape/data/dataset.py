@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 from torch.utils.data import Dataset
 
+from objectscape.names import SPLITS as SPLITS
 from objectscape.scene import Scene, Spec
-
-SPLITS = ("train", "val", "test")
 
 
 class SceneDataset(Dataset[Scene], ABC):

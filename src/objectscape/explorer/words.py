@@ -161,9 +161,7 @@ class WordsSession:
         if "text" not in self.known:
             raise ValueError(f"this workspace does not read text; it knows {', '.join(self.known)}")
         tokens = torch.from_numpy(captions.tokenize(sentence)).unsqueeze(0).to(self.device)
-        words, rows = say_in_full(tokens, self.model.domain("t").understand, MEANINGS, rng)
-        n = 1 if torch.equal(words, words[:1].expand_as(words)) else MEANINGS  # a full sentence means one thing
-        return words[:n], rows[:n]
+        return say_in_full(tokens, self.model.domain("t").understand, MEANINGS, rng)
 
 
 def _row(values: Any) -> Tensor:

@@ -34,7 +34,7 @@ def say(rows: Tensor, rng: random.Random) -> Tensor:
 def say_in_full(
     tokens: Tensor, understand: Callable[[Tensor], tuple[Tensor, Tensor]], n: int, rng: random.Random
 ) -> tuple[Tensor, Tensor]:
-    """Full captions of things that a sentence can mean; the sentence itself, if it leaves nothing open.
+    """Full captions of `n` things that a sentence can mean; the sentence alone, if it leaves nothing open.
 
     What is open is drawn. What is named is kept: "yellow" is understood as the mean of all yellows, which a caption may
     call green-yellow, so of several captions the one that is understood most like the sentence is taken.
@@ -46,12 +46,12 @@ def say_in_full(
         rng: of the draws.
 
     Returns:
-        (n, L) words; (n, 8) attribute rows, as they are understood.
+        (n, L) words; (n, 8) attribute rows, as they are understood. Of a sentence that leaves nothing open n is 1.
     """
     rows, said = (found.cpu() for found in understand(tokens))
     said[:, ROTATION] &= POINTING in captions.words_of(tokens[0].tolist())
     if said.all():
-        return tokens.expand(n, -1), rows.expand(n, -1)
+        return tokens, rows
     others: Any = SimpleShapes(count=n, seed=rng.randrange(2**31), domains=["attr"]).batch(range(n))
     meant = complete(rows.expand(n, -1), said.expand(n, -1), others.domains["attr"])
     tried = meant.repeat_interleave(WORDINGS, 0)
