@@ -21,12 +21,15 @@ import matplotlib
 import pytest
 import torch
 import yaml
+from mkdocs.config import load_config
+from mkdocs.structure.files import Files
 
 from benchmarks.result_tables import MARKED, RESULTS, collect, table, with_tables
 from objectscape.checkpoints.run_folder import RunFolder
 from objectscape.cli import VERBS, main
 from objectscape.cli import config as configs
 from objectscape.cli.data import MAKERS
+from objectscape.explorer.export import MODULES, bundle
 from tests.conftest import SHARED, SMALL
 from tests.parity.count import count
 
@@ -312,3 +315,13 @@ def test_results_are_collected_from_evaluated_runs(tmp_path: Path, monkeypatch: 
     (tmp_path / "x.json").write_text(json.dumps(collect([RunFolder.open(run)])))
     assert "| instance_coloring/tiny | 1 |" in with_tables(page)
     assert "old" not in with_tables(page)
+
+
+def test_the_front_page_shows_the_explorer_as_it_is_now() -> None:
+    assert f'src="{GENERATED}"' in (DOCS / "index.md").read_text()
+    config = load_config(str(ROOT / "mkdocs.yml"))
+    files = config.plugins.on_files(Files([]), config=config)  # as mkdocs calls the hook
+    shown = files.src_uris[GENERATED]
+    folder = ROOT / "src" / "objectscape" / "explorer" / "page"
+    assert bundle({name: (folder / name).read_text() for name in MODULES}) in shown.content_string
+    assert len(shown.content_string) < 250_000
